@@ -1,0 +1,37 @@
+# One static library for each folder of src/, one test program for each folder of tests/.
+
+# earshot_library(NAME [TORCH] [LINK target ...]): every .cc of the folder; public headers are
+# included from the root. TORCH: links libtorch and compiles against the shared precompiled header.
+function(earshot_library name)
+  cmake_parse_arguments(ARG "TORCH" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS "*.cc")
+  add_library(earshot_${name} STATIC ${sources})
+  target_link_libraries(earshot_${name} PUBLIC ${ARG_LINK})
+  if(ARG_TORCH)
+    earshot_use_torch(earshot_${name})
+  endif()
+endfunction()
+
+# Everything of torch goes through one precompiled header: torch/torch.h costs 22 s a file without.
+function(earshot_use_torch target)
+  target_link_libraries(${target} PUBLIC Libtorch::Libtorch)
+  # GCC takes a precompiled header only under the very flags it was made with.
+  target_precompile_headers(${target} REUSE_FROM earshot_torch_pch)
+endfunction()
+
+# earshot_test(NAME [TORCH] [LINK target ...]): tests/NAME/*.cc -> NAME_test.
+function(earshot_test name)
+  cmake_parse_arguments(ARG "TORCH" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc")
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${name}_test ${sources})
+  target_link_libraries(${name}_test PRIVATE ${ARG_LINK} GTest::gtest_main GTest::gmock)
+  target_compile_definitions(${name}_test PRIVATE EARSHOT_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                             EARSHOT_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  if(ARG_TORCH)
+    earshot_use_torch(${name}_test)
+  endif()
+  gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+endfunction()
