@@ -1,0 +1,122 @@
+// New training utterances from old ones: words of different recordings joined, or whole recordings.
+//
+//   Splicer splicer(options, utterances, 16000, read_samples);
+//   if (std::optional<SplicedAudio> spliced = splicer.Draw(utterance, random)) Use(spliced->samples, spliced->text);
+//
+// A small corpus has few word sequences; splicing shows the model others, so that it learns to hear each
+// word rather than to know the sentence (cut and paste as in Du et al. 2021, arXiv:2104.01393).
+// Alignments come from a file, one line an utterance, times in seconds from the utterance's start:
+//   {"id": "an4-fash-1", "words": [{"word": "YES", "start": 0.41, "end": 0.73}, ...]}
+// as `earshot align` writes it from a CTC model. Such times are rough, so each cut is moved to the point
+// of least energy between the words it separates, and neighbours are cross-faded.
+//
+// Immutable and thread-safe; read_samples is called by several threads at once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "src/base/options.h"
+#include "src/base/random.h"
+#include "src/data/manifest.h"
+
+namespace earshot {
+
+// Whose sequence of words a spliced utterance has.
+enum class SpliceText {
+  // A new one: spans of words from anywhere, one after the other.
+  kRandom,
+  // That of the utterance at hand, each word spoken as somewhere else in the corpus.
+  kTranscript,
+};
+
+struct SpliceOptions {
+  // Word alignments of the training utterances. Empty: nothing is cut, only whole utterances are joined.
+  std::string alignments;
+  // Share of the utterances that are replaced by a splice of words.
+  double probability = 0;
+  SpliceText text = SpliceText::kRandom;
+  // Words of a random splice; the number is drawn evenly between them.
+  int min_words = 2;
+  int max_words = 8;
+  // Most neighbouring words taken from one recording in one piece. 1: every word is a piece.
+  int max_span_words = 2;
+  // How often all pieces come from the speaker of the utterance at hand, where speakers are known.
+  double same_speaker_probability = 0.5;
+  // How far a cut may move from the aligned boundary in search of the least energy.
+  double search_ms = 60;
+  // Neighbouring pieces overlap by this much and fade into each other.
+  double crossfade_ms = 8;
+  // Share of the utterances to which whole others are appended; counted before `probability`.
+  double concat_probability = 0;
+  // Most utterances in a concatenation, the one at hand among them.
+  int concat_max_utterances = 3;
+  // No splice grows longer than this.
+  double max_duration_s = 20;
+
+  void Visit(OptionVisitor& visitor);
+  // Throws Error that names the key.
+  void Validate() const;
+};
+
+struct SplicedAudio {
+  // (S) mono, at the rate of the Splicer.
+  std::vector<float> samples;
+  std::string text;
+};
+
+// The samples of an utterance at the Splicer's rate; throws Error when it cannot be read.
+using ReadSamples = std::function<std::vector<float>(const Utterance&)>;
+
+class Splicer {
+ public:
+  // utterances: what may be drawn from. Throws Error when the alignments cannot be read, name no
+  // utterance of these, or have times that run backwards; the message names file and line.
+  Splicer(const SpliceOptions& options, std::vector<Utterance> utterances, int sample_rate, ReadSamples read_samples);
+
+  // What to use in place of this utterance; nullopt, as often as the options say: the utterance itself.
+  // Throws Error when a recording that was drawn cannot be read.
+  std::optional<SplicedAudio> Draw(const Utterance& utterance, Random& random) const;
+
+  // The two that Draw chooses from. nullopt when this utterance gives nothing to splice.
+  std::optional<SplicedAudio> DrawWords(const Utterance& utterance, Random& random) const;
+  std::optional<SplicedAudio> DrawUtterances(const Utterance& utterance, Random& random) const;
+
+ private:
+  struct AlignedWord {
+    std::string text;
+    double start_s;
+    double end_s;
+  };
+  // A run of words of one utterance: [first, first + count).
+  struct Span {
+    size_t utterance;
+    size_t first;
+    size_t count;
+  };
+
+  void LoadAlignments();
+  std::vector<Span> RandomSpans(const std::vector<size_t>& pool, Random& random) const;
+  std::vector<Span> TranscriptSpans(const Utterance& utterance, Random& random) const;
+  std::vector<float> Cut(const Span& span) const;
+  int64_t CutPoint(const std::vector<float>& samples, double from_s, double to_s) const;
+
+  SpliceOptions options_;
+  std::vector<Utterance> utterances_;
+  int sample_rate_;
+  ReadSamples read_samples_;
+  // Of each utterance; empty where it has no alignment.
+  std::vector<std::vector<AlignedWord>> words_;
+  // Utterances with an alignment: all, and by speaker.
+  std::vector<size_t> aligned_;
+  std::unordered_map<std::string, std::vector<size_t>> aligned_of_speaker_;
+  std::unordered_map<std::string, std::vector<size_t>> utterances_of_speaker_;
+  std::unordered_map<std::string, std::vector<Span>> places_of_word_;
+  std::unordered_map<std::string, size_t> index_of_id_;
+};
+
+}  // namespace earshot
