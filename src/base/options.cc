@@ -170,7 +170,7 @@ class YamlWriter : public OptionVisitor {
 };
 
 // Applies "a.b=value": the maps on the way are made where they are missing.
-void Set(YAML::Node root, const std::string& assignment) {
+void Set(const YAML::Node& root, const std::string& assignment) {
   const size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0)
     Throw("--set {}: expected KEY=VALUE, such as --set train.epochs=10", assignment);
