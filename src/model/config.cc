@@ -1,0 +1,33 @@
+#include "src/model/config.h"
+
+#include "src/base/error.h"
+
+namespace earshot {
+
+void CtcHeadOptions::Visit(OptionVisitor& v) {
+  v.Field("dropout", dropout);
+  v.Field("self_conditioning", self_conditioning);
+}
+
+void CtcHeadOptions::Validate() const {
+  if (!(dropout >= 0 && dropout < 1)) Throw("ctc.dropout is {}, expected at least 0 and below 1", dropout);
+}
+
+void ModelConfig::Visit(OptionVisitor& v) {
+  v.Group("features", features);
+  v.Group("encoder", encoder);
+  v.Group("ctc", ctc);
+  v.Field("vocab_size", vocab_size);
+}
+
+void ModelConfig::Validate() const {
+  features.Validate();
+  encoder.Validate();
+  ctc.Validate();
+  if (ctc.self_conditioning && encoder.intermediate_layers.empty()) {
+    Throw("ctc.self_conditioning needs encoder.intermediate_layers, which is empty");
+  }
+  if (vocab_size < 0) Throw("vocab_size is {}, expected the tokens of the tokenizer", vocab_size);
+}
+
+}  // namespace earshot

@@ -1,0 +1,33 @@
+// What a network is, as recipes write it and as it stands in the model folder's config.yaml.
+#pragma once
+
+#include <string>
+
+#include "src/base/options.h"
+#include "src/frontend/feature_options.h"
+#include "src/nn/encoder.h"
+
+namespace earshot {
+
+struct CtcHeadOptions {
+  // Dropout in front of the head.
+  double dropout = 0.1;
+  // Feed the intermediate predictions back into the encoder (Nozaki & Komatsu 2021); needs
+  // encoder.intermediate_layers.
+  bool self_conditioning = false;
+  void Visit(OptionVisitor& v);
+  void Validate() const;
+};
+
+struct ModelConfig {
+  FeatureOptions features;
+  EncoderOptions encoder;
+  CtcHeadOptions ctc;
+  // Tokens of the tokenizer; 0 in a recipe, where it follows from the tokenizer.
+  int vocab_size = 0;
+  void Visit(OptionVisitor& v);
+  // Throws Error that names the key.
+  void Validate() const;
+};
+
+}  // namespace earshot

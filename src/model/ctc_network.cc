@@ -1,0 +1,53 @@
+#include "src/model/ctc_network.h"
+
+#include "src/base/error.h"
+
+namespace earshot {
+
+using torch::Tensor;
+
+CtcNetwork::CtcNetwork(const ModelConfig& config) : config_(config) {
+  config_.Validate();
+  EARSHOT_CHECK(config_.vocab_size > 0, "a network without tokens");
+  const int dim = config_.encoder.dim;
+  const int num_features = config_.features.type == FeatureType::kFbank ? config_.features.fbank.num_mel_bins
+                                                                        : config_.features.mfcc.num_ceps;
+  encoder_ = register_module("encoder", std::make_shared<Encoder>(config_.encoder, num_features));
+  head_ = register_module("head", torch::nn::Linear(dim, config_.vocab_size));
+  if (config_.ctc.self_conditioning)
+    feedback_ = register_module("feedback", torch::nn::Linear(config_.vocab_size, dim));
+}
+
+Encoder::Conditioning CtcNetwork::conditioning() {
+  if (feedback_.is_empty()) return {};
+  return [this](const Tensor& x) { return feedback_(torch::softmax(head_(x), -1)).to(torch::kFloat); };
+}
+
+Tensor CtcNetwork::LogProbs(const Tensor& x) {
+  return torch::log_softmax(head_(torch::dropout(x, config_.ctc.dropout, is_training())).to(torch::kFloat), -1);
+}
+
+CtcOutput CtcNetwork::Head(const EncoderOutput& encoded) {
+  CtcOutput out{.log_probs = LogProbs(encoded.x), .lens = encoded.lens, .gate = encoded.gate};
+  // Only the loss reads these.
+  if (is_training()) {
+    for (const Tensor& x : encoded.intermediate) out.intermediate.push_back(LogProbs(x));
+  }
+  return out;
+}
+
+CtcOutput CtcNetwork::forward(const Tensor& features, const Tensor& lens) {
+  return Head(encoder_->forward(features, lens, conditioning()));
+}
+
+CtcOutput CtcNetwork::Stream(const Tensor& features, bool final, EncoderState& state) {
+  return Head(encoder_->Stream(features, final, state, conditioning()));
+}
+
+int64_t CtcNetwork::NumParameters() const {
+  int64_t total = 0;
+  for (const Tensor& p : parameters()) total += p.numel();
+  return total;
+}
+
+}  // namespace earshot

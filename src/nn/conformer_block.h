@@ -1,0 +1,62 @@
+// One conformer block (Gulati et al. 2020) with hybrid attention and the gate:
+//
+//   x = x + 1/2 FeedForward(x)
+//   x = x + g SelfAttention(x)
+//   x = x + g Convolution(x)
+//   x = LayerNorm(x + 1/2 FeedForward(x))
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/normalization.h>
+#include <torch/types.h>
+
+#include <memory>
+
+#include "src/nn/convolution.h"
+#include "src/nn/feed_forward.h"
+#include "src/nn/self_attention.h"
+
+namespace earshot {
+
+struct BlockOptions {
+  int64_t dim = 144;
+  int64_t heads = 4;
+  int64_t feed_forward_dim = 576;
+  double dropout = 0.1;
+  bool bias = true;
+  Pattern pattern;
+  ConvolutionOptions convolution;
+};
+
+// A block in a stream. Frames come out when attention and convolution have seen what lies ahead of them.
+struct BlockState {
+  SelfAttentionState attention;
+  ConvolutionState convolution;
+  torch::Tensor before_attention;    // (N, t, D): frames that wait in front of the residual sum
+  torch::Tensor before_convolution;  // (N, t, D)
+  torch::Tensor gate;                // (N, t, 1): of the frames that wait, oldest first
+};
+
+// Frames with their gate, (N, t, D) and (N, t, 1) (undefined without gate).
+struct GatedFrames {
+  torch::Tensor x, gate;
+};
+
+class ConformerBlock : public torch::nn::Module {
+ public:
+  explicit ConformerBlock(const BlockOptions& options);
+  // x: (N, T', D) -> (N, T', D).
+  torch::Tensor forward(const torch::Tensor& x, const FrameContext& context);
+  // The next frames in, the completed ones out, in order; `final` empties the state.
+  GatedFrames Stream(const GatedFrames& in, bool final, BlockState& state);
+  // The attention map of this block for its input x: (N, H, T', T').
+  torch::Tensor AttentionMap(const torch::Tensor& x, const FrameContext& context);
+
+ private:
+  std::shared_ptr<FeedForward> first_, second_;
+  std::shared_ptr<SelfAttention> attention_;
+  std::shared_ptr<Convolution> convolution_;
+  torch::nn::LayerNorm norm_{nullptr};
+};
+
+}  // namespace earshot

@@ -1,0 +1,88 @@
+#include "src/nn/convolution.h"
+
+#include <algorithm>
+
+#include "src/base/error.h"
+
+namespace earshot {
+
+using torch::Tensor;
+
+void ConvolutionOptions::Visit(OptionVisitor& v) {
+  v.Enum("kind", kind,
+         {{"symmetric", ConvolutionKind::kSymmetric},
+          {"causal", ConvolutionKind::kCausal},
+          {"chunked", ConvolutionKind::kChunked}});
+  v.Field("kernel", kernel);
+  v.Field("chunk", chunk);
+}
+
+void ConvolutionOptions::Validate() const {
+  if (kernel < 1 || kernel % 2 == 0) Throw("encoder.convolution.kernel is {}, expected an odd number", kernel);
+  if (chunk < 1) Throw("encoder.convolution.chunk is {}, expected 1 or more", chunk);
+}
+
+Convolution::Convolution(const ConvolutionOptions& options, int64_t dim, double dropout, bool bias)
+    : options_(options), dropout_(dropout) {
+  norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim})));
+  expand_ = register_module("expand", torch::nn::Linear(torch::nn::LinearOptions(dim, 2 * dim).bias(bias)));
+  depthwise_ = register_module(
+      "depthwise", torch::nn::Conv1d(torch::nn::Conv1dOptions(dim, dim, options.kernel).groups(dim).bias(bias)));
+  depthwise_norm_ = register_module("depthwise_norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim})));
+  output_ = register_module("output", torch::nn::Linear(torch::nn::LinearOptions(dim, dim).bias(bias)));
+}
+
+Tensor Convolution::Expand(const Tensor& x) { return torch::glu(expand_(norm_(x)), -1); }
+
+Tensor Convolution::Project(const Tensor& x) {
+  return torch::dropout(output_(torch::silu(depthwise_norm_(x))), dropout_, is_training());
+}
+
+Tensor Convolution::Depthwise(const Tensor& x) {
+  const int64_t n = x.size(0), frames = x.size(1), dim = x.size(2), k = options_.kernel, half = (k - 1) / 2;
+  const Tensor rows = x.transpose(1, 2);  // (N, D, T)
+  if (options_.kind == ConvolutionKind::kCausal)
+    return depthwise_(torch::constant_pad_nd(rows, {k - 1, 0})).transpose(1, 2);
+  const int64_t chunk = options_.chunk;
+  if (options_.kind == ConvolutionKind::kSymmetric || frames <= chunk) {
+    return depthwise_(torch::constant_pad_nd(rows, {half, half})).transpose(1, 2);
+  }
+  // Each chunk with `half` frames before it, then zeros in place of what comes after it.
+  const int64_t chunks = (frames + chunk - 1) / chunk;
+  const Tensor padded = torch::constant_pad_nd(rows, {half, chunks * chunk - frames});
+  Tensor windows = padded.unfold(2, half + chunk, chunk);  // (N, D, chunks, half + chunk)
+  windows = windows.permute({0, 2, 1, 3}).reshape({n * chunks, dim, half + chunk});
+  const Tensor out = depthwise_(torch::constant_pad_nd(windows, {0, half}));  // (N * chunks, D, chunk)
+  return out.view({n, chunks, dim, chunk}).permute({0, 1, 3, 2}).reshape({n, chunks * chunk, dim}).narrow(1, 0, frames);
+}
+
+Tensor Convolution::forward(const Tensor& x, const Tensor& mask) {
+  Tensor h = Expand(x);
+  if (mask.defined()) h = h * mask.to(h.scalar_type());
+  return Project(Depthwise(h));
+}
+
+Tensor Convolution::Stream(const Tensor& x, bool final, ConvolutionState& state) {
+  const Tensor fresh = Expand(x);
+  const Tensor all = state.inputs.defined() ? torch::cat({state.inputs, fresh}, 1) : fresh;
+  const int64_t received = state.first_input + all.size(1);
+  const int64_t k = options_.kernel, half = (k - 1) / 2;
+  int64_t ready = received;
+  if (!final && options_.kind == ConvolutionKind::kSymmetric) ready = received - half;
+  if (!final && options_.kind == ConvolutionKind::kChunked) ready = received / options_.chunk * options_.chunk;
+  ready = std::max(ready, state.next_output);
+  const int64_t count = ready - state.next_output;
+  const int64_t skip = state.next_output - state.first_input;
+  Tensor out = count == 0 ? all.narrow(1, 0, 0) : Depthwise(all).narrow(1, skip, count);
+  state.next_output = ready;
+  // What stands before the next output, aligned so that chunks in `all` are chunks of the stream.
+  int64_t keep_from =
+      std::max<int64_t>(state.first_input, ready - (options_.kind == ConvolutionKind::kCausal ? k - 1 : half));
+  if (options_.kind == ConvolutionKind::kChunked) keep_from = keep_from / options_.chunk * options_.chunk;
+  keep_from = std::max(keep_from, state.first_input);
+  state.inputs = all.narrow(1, keep_from - state.first_input, received - keep_from);
+  state.first_input = keep_from;
+  return Project(out);
+}
+
+}  // namespace earshot

@@ -1,0 +1,177 @@
+#include "src/nn/encoder.h"
+
+#include <algorithm>
+
+#include "src/base/error.h"
+
+namespace earshot {
+
+using torch::Tensor;
+
+void EncoderOptions::Visit(OptionVisitor& v) {
+  v.Field("num_layers", num_layers);
+  v.Field("dim", dim);
+  v.Field("heads", heads);
+  v.Field("feed_forward_dim", feed_forward_dim);
+  v.Field("dropout", dropout);
+  v.Field("layer_drop", layer_drop);
+  v.Field("bias", bias);
+  v.Field("input_scale", input_scale);
+  v.Field("pattern", pattern);
+  v.Group("subsampling", subsampling);
+  v.Group("convolution", convolution);
+  v.Group("gate", gate);
+  v.Field("intermediate_layers", intermediate_layers);
+}
+
+void EncoderOptions::Validate() const {
+  if (num_layers < 1) Throw("encoder.num_layers is {}, expected 1 or more", num_layers);
+  if (heads < 1 || dim < 1 || dim % (2 * heads) != 0) {
+    Throw("encoder.dim is {} for {} heads, expected a multiple of {} (rotary positions take pairs)", dim, heads,
+          2 * std::max(heads, 1));
+  }
+  if (feed_forward_dim < 1) Throw("encoder.feed_forward_dim is {}, expected 1 or more", feed_forward_dim);
+  if (!(dropout >= 0 && dropout < 1)) Throw("encoder.dropout is {}, expected at least 0 and below 1", dropout);
+  if (!(layer_drop >= 0 && layer_drop < 1))
+    Throw("encoder.layer_drop is {}, expected at least 0 and below 1", layer_drop);
+  for (const int layer : intermediate_layers) {
+    if (layer < 1 || layer >= num_layers)
+      Throw("encoder.intermediate_layers holds {}, expected 1 to {}", layer, num_layers - 1);
+  }
+  Pattern::Parse(pattern);
+  subsampling.Validate();
+  convolution.Validate();
+  gate.Validate();
+}
+
+Encoder::Encoder(const EncoderOptions& options, int64_t num_features) : options_(options) {
+  options_.Validate();
+  pattern_ = Pattern::Parse(options_.pattern);
+  subsampling_ =
+      register_module("subsampling", std::make_shared<Subsampling>(options_.subsampling, num_features, options_.dim));
+  gate_ = register_module("gate", std::make_shared<Gate>(options_.gate, options_.dim));
+  for (int i = 0; i < options_.num_layers; ++i) {
+    blocks_.push_back(
+        register_module("block_" + std::to_string(i + 1),
+                        std::make_shared<ConformerBlock>(BlockOptions{.dim = options_.dim,
+                                                                      .heads = options_.heads,
+                                                                      .feed_forward_dim = options_.feed_forward_dim,
+                                                                      .dropout = options_.dropout,
+                                                                      .bias = options_.bias,
+                                                                      .pattern = pattern_,
+                                                                      .convolution = options_.convolution})));
+  }
+}
+
+Tensor Encoder::Energy(const Tensor& features, int64_t frames) const {
+  const int64_t factor = subsampling_->factor();
+  if (frames == 0) return torch::zeros({features.size(0), 0});
+  const Tensor padded = torch::constant_pad_nd(features, {0, 0, 0, frames * factor - features.size(1)});
+  return padded.view({features.size(0), frames, -1}).mean(2, false, torch::kFloat);
+}
+
+bool Encoder::IsIntermediate(size_t layer) const {
+  const auto& layers = options_.intermediate_layers;
+  return std::find(layers.begin(), layers.end(), static_cast<int>(layer) + 1) != layers.end();
+}
+
+Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens) {
+  Prepared p;
+  p.x = subsampling_->forward(features);
+  if (options_.input_scale != 1.0) p.x = p.x * options_.input_scale;
+  p.x = p.x.to(torch::kFloat);
+  const int64_t frames = p.x.size(1);
+  p.lens = (lens + (subsampling_->factor() - 1)).div(subsampling_->factor(), "floor");
+  p.context.lens = p.lens;
+  if (frames > 0 && p.lens.min().item<int64_t>() < frames) {
+    p.context.mask = (torch::arange(frames, torch::kInt64).unsqueeze(0) < p.lens.unsqueeze(1))
+                         .to(p.x.device(), torch::kFloat)
+                         .unsqueeze(2);
+  }
+  const Tensor gate = gate_->forward(p.x, gate_->kind() == GateKind::kEnergy ? Energy(features, frames) : Tensor());
+  if (gate.defined()) {
+    p.context.gate = gate.unsqueeze(2);
+    p.context.log_gate = gate.log();
+  }
+  p.context.plan = MakeAttentionPlan(pattern_, {.num_queries = frames, .num_keys = frames});
+  p.context.rotary = MakeRotaryTable(0, frames, options_.dim / options_.heads, p.x.device());
+  return p;
+}
+
+EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const Conditioning& conditioning) {
+  Prepared p = Prepare(features, lens);
+  EncoderOutput out;
+  Tensor x = torch::dropout(p.x, options_.dropout, is_training());
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const double drop = options_.layer_drop * static_cast<double>(i + 1) / static_cast<double>(blocks_.size());
+    if (is_training() && drop > 0 && torch::rand({1}).item<double>() < drop) {
+      if (IsIntermediate(i)) out.intermediate.push_back(x);
+      continue;
+    }
+    x = blocks_[i]->forward(x, p.context);
+    if (IsIntermediate(i)) {
+      out.intermediate.push_back(x);
+      if (conditioning) x = x + conditioning(x);
+    }
+  }
+  out.x = x;
+  out.lens = p.lens;
+  if (p.context.gate.defined()) out.gate = p.context.gate.squeeze(2);
+  return out;
+}
+
+Tensor Encoder::AttentionMap(const Tensor& features, const Tensor& lens, int layer, const Conditioning& conditioning) {
+  if (layer < 1 || layer > static_cast<int>(blocks_.size()))
+    Throw("layer {}: the encoder has the layers 1 to {}", layer, blocks_.size());
+  Prepared p = Prepare(features, lens);
+  Tensor x = p.x;
+  for (int i = 0; i + 1 < layer; ++i) {
+    x = blocks_[static_cast<size_t>(i)]->forward(x, p.context);
+    if (conditioning && IsIntermediate(static_cast<size_t>(i))) x = x + conditioning(x);
+  }
+  return blocks_[static_cast<size_t>(layer - 1)]->AttentionMap(x, p.context).mean(1);
+}
+
+EncoderState Encoder::StartStream() const {
+  EncoderState state;
+  state.blocks.resize(blocks_.size());
+  return state;
+}
+
+EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& state,
+                              const Conditioning& conditioning) {
+  EARSHOT_CHECK(state.blocks.size() == blocks_.size(), "state of {} blocks for an encoder of {}", state.blocks.size(),
+                blocks_.size());
+  const Tensor pending = state.subsampling.frames;
+  EARSHOT_CHECK(features.defined() || pending.defined() || final, "a step of a stream without frames");
+  EncoderOutput out;
+  if (!features.defined() && !pending.defined()) {  // nothing ever came
+    out.lens = torch::zeros({1}, torch::kInt64);
+    out.x = torch::zeros({1, 0, options_.dim});
+    return out;
+  }
+  const Tensor fresh = features.defined() ? features : pending.narrow(1, 0, 0);
+  const Tensor seen = pending.defined() ? torch::cat({pending, fresh}, 1) : fresh;
+  Tensor x = subsampling_->Stream(fresh, final, state.subsampling);
+  if (options_.input_scale != 1.0) x = x * options_.input_scale;
+  GatedFrames frames{.x = x.to(torch::kFloat)};
+  Tensor energy;
+  if (gate_->kind() == GateKind::kEnergy) {
+    energy = Energy(seen.narrow(1, 0, std::min(seen.size(1), x.size(1) * subsampling_->factor())), x.size(1));
+  }
+  const Tensor gate = gate_->forward(frames.x, energy);
+  if (gate.defined()) frames.gate = gate.unsqueeze(2);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    frames = blocks_[i]->Stream(frames, final, state.blocks[i]);
+    if (IsIntermediate(i)) {
+      out.intermediate.push_back(frames.x);
+      if (conditioning) frames.x = frames.x + conditioning(frames.x);
+    }
+  }
+  out.x = frames.x;
+  out.lens = torch::full({frames.x.size(0)}, frames.x.size(1), torch::kInt64);
+  if (frames.gate.defined()) out.gate = frames.gate.squeeze(2);
+  return out;
+}
+
+}  // namespace earshot

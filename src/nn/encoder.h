@@ -1,0 +1,111 @@
+// The encoder: subsampling, then conformer blocks with hybrid attention and one gate for all of them.
+//
+//   auto encoder = std::make_shared<Encoder>(options, 80);
+//   EncoderOutput out = encoder->forward(features, features_lens);       // a padded batch
+//
+//   EncoderState state = encoder->StartStream();                          // or frame by frame
+//   EncoderOutput part = encoder->Stream(features, false, state);         // any number of frames
+//   EncoderOutput rest = encoder->Stream({}, true, state);                // the end: nothing is left behind
+//
+// The frames that Stream gives, one after the other, are those of forward, whatever the split. The state's size is
+// bounded when the pattern is (Pattern::Bounded). One state for each stream; the encoder itself
+// is shared and thread-safe in evaluation.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/types.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/base/options.h"
+#include "src/nn/conformer_block.h"
+#include "src/nn/gate.h"
+#include "src/nn/subsampling.h"
+
+namespace earshot {
+
+struct EncoderOptions {
+  int num_layers = 12;
+  int dim = 144;
+  int heads = 4;
+  int feed_forward_dim = 576;
+  double dropout = 0.1;
+  // Stochastic depth: the chance that a block is left out of a training step, from 0 at the first block, growing
+  // linearly to this at the last.
+  double layer_drop = 0;
+  // Biases in the linear and depthwise layers.
+  bool bias = true;
+  // Multiplies the subsampled input, as sqrt(dim) does in Transformers.
+  double input_scale = 1.0;
+  // See Pattern.
+  std::string pattern = "local(chunk=16,left=64)+strided(every=16,reach=512)";
+  SubsamplingOptions subsampling;
+  ConvolutionOptions convolution;
+  GateOptions gate;
+  // Blocks (counted from 1) after which an intermediate output is taken.
+  std::vector<int> intermediate_layers;
+  void Visit(OptionVisitor& v);
+  void Validate() const;
+};
+
+struct EncoderOutput {
+  torch::Tensor x;                          // (N, T', D) float
+  torch::Tensor lens;                       // (N) int64 on the CPU
+  torch::Tensor gate;                       // (N, T') float in (0, 1]; undefined when off
+  std::vector<torch::Tensor> intermediate;  // (N, T', D) each
+};
+
+struct EncoderState {
+  SubsamplingState subsampling;
+  std::vector<BlockState> blocks;
+};
+
+class Encoder : public torch::nn::Module {
+ public:
+  // num_features: C of the front end.
+  Encoder(const EncoderOptions& options, int64_t num_features);
+
+  // What an intermediate output adds to the frames that go on, for self-conditioned CTC
+  // (Nozaki & Komatsu 2021): (N, T', D) -> (N, T', D). Empty: nothing.
+  using Conditioning = std::function<torch::Tensor(const torch::Tensor&)>;
+
+  // features: (N, T, C) float, normalised; lens: (N) int64 on the CPU, frames before padding.
+  EncoderOutput forward(const torch::Tensor& features, const torch::Tensor& lens,
+                        const Conditioning& conditioning = {});
+
+  EncoderState StartStream() const;
+  // features: (N, t, C), or undefined for none; `final`: the stream ends here.
+  EncoderOutput Stream(const torch::Tensor& features, bool final, EncoderState& state,
+                       const Conditioning& conditioning = {});
+
+  // Mean over heads of the attention of one block (from 1): (N, T', T').
+  torch::Tensor AttentionMap(const torch::Tensor& features, const torch::Tensor& lens, int layer,
+                             const Conditioning& conditioning = {});
+
+  int64_t OutputFrames(int64_t frames) const { return subsampling_->OutputFrames(frames); }
+  const Pattern& pattern() const { return pattern_; }
+  const EncoderOptions& options() const { return options_; }
+
+ private:
+  struct Prepared {
+    torch::Tensor x;  // (N, T', D)
+    FrameContext context;
+    torch::Tensor lens;
+  };
+  Prepared Prepare(const torch::Tensor& features, const torch::Tensor& lens);
+  // (N, T, C) -> (N, ceil(T / factor)) mean energy over the frames of each encoder frame.
+  torch::Tensor Energy(const torch::Tensor& features, int64_t frames) const;
+  bool IsIntermediate(size_t layer) const;
+
+  EncoderOptions options_;
+  Pattern pattern_;
+  std::shared_ptr<Subsampling> subsampling_;
+  std::shared_ptr<Gate> gate_;
+  std::vector<std::shared_ptr<ConformerBlock>> blocks_;
+};
+
+}  // namespace earshot

@@ -1,0 +1,44 @@
+#include "src/nn/gate.h"
+
+#include "src/base/error.h"
+
+namespace earshot {
+
+void GateOptions::Visit(OptionVisitor& v) {
+  v.Enum("kind", kind, {{"off", GateKind::kOff}, {"energy", GateKind::kEnergy}, {"learned", GateKind::kLearned}});
+  v.Field("hidden_dim", hidden_dim);
+  v.Field("initial_bias", initial_bias);
+  v.Field("energy_threshold", energy_threshold);
+  v.Field("energy_slope", energy_slope);
+  v.Field("floor", floor);
+}
+
+void GateOptions::Validate() const {
+  if (hidden_dim < 1) Throw("encoder.gate.hidden_dim is {}, expected 1 or more", hidden_dim);
+  if (!(floor > 0 && floor < 1)) Throw("encoder.gate.floor is {}, expected between 0 and 1", floor);
+}
+
+Gate::Gate(const GateOptions& options, int64_t dim) : options_(options) {
+  if (options_.kind != GateKind::kLearned) return;
+  norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim})));
+  hidden_ = register_module("hidden", torch::nn::Linear(dim, options_.hidden_dim));
+  output_ = register_module("output", torch::nn::Linear(options_.hidden_dim, 1));
+  const torch::NoGradGuard no_grad;
+  output_->weight.mul_(0.1);
+  output_->bias.fill_(options_.initial_bias);
+}
+
+torch::Tensor Gate::forward(const torch::Tensor& x, const torch::Tensor& energy) {
+  switch (options_.kind) {
+    case GateKind::kOff: return {};
+    case GateKind::kEnergy:
+      return torch::sigmoid(options_.energy_slope * (energy - options_.energy_threshold)).clamp_min(options_.floor);
+    case GateKind::kLearned: {
+      const torch::Tensor logit = output_(torch::silu(hidden_(norm_(x)))).squeeze(-1);
+      return torch::sigmoid(logit.to(torch::kFloat)).clamp_min(options_.floor);
+    }
+  }
+  return {};
+}
+
+}  // namespace earshot

@@ -1,0 +1,65 @@
+#include "src/nn/subsampling.h"
+
+#include "src/base/error.h"
+
+namespace earshot {
+
+using torch::Tensor;
+
+void SubsamplingOptions::Visit(OptionVisitor& v) {
+  v.Field("factor", factor);
+  v.Field("channels", channels);
+}
+
+void SubsamplingOptions::Validate() const {
+  if (factor != 4 && factor != 8) Throw("encoder.subsampling.factor is {}, expected 4 or 8", factor);
+  if (channels < 1) Throw("encoder.subsampling.channels is {}, expected 1 or more", channels);
+}
+
+Subsampling::Subsampling(const SubsamplingOptions& options, int64_t num_features, int64_t dim) : options_(options) {
+  // Padded by 1 in frequency, so that bins become ceil(bins / 2) each time.
+  auto conv = [](int64_t in, int64_t out, int64_t groups) {
+    return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, 3).stride(2).padding({0, 1}).groups(groups));
+  };
+  first_ = register_module("first", conv(1, options.channels, 1));
+  int64_t bins = (num_features + 1) / 2;
+  for (int f = 2; f < options.factor; f *= 2) {
+    depthwise_->push_back(conv(options.channels, options.channels, options.channels));
+    pointwise_->push_back(torch::nn::Conv2d(torch::nn::Conv2dOptions(options.channels, options.channels, 1)));
+    bins = (bins + 1) / 2;
+  }
+  register_module("depthwise", depthwise_);
+  register_module("pointwise", pointwise_);
+  output_ = register_module("output", torch::nn::Linear(options.channels * bins, dim));
+}
+
+Tensor Subsampling::Convolve(const Tensor& features) {
+  Tensor x = torch::relu(first_(features.unsqueeze(1)));  // (N, channels, T / 2, C / 2)
+  for (size_t i = 0; i < depthwise_->size(); ++i) {
+    x = depthwise_[i]->as<torch::nn::Conv2d>()->forward(x);
+    x = torch::relu(pointwise_[i]->as<torch::nn::Conv2d>()->forward(x));
+  }
+  x = x.permute({0, 2, 1, 3}).flatten(2);  // (N, T', channels * bins)
+  return output_(x);
+}
+
+Tensor Subsampling::forward(const Tensor& features) {
+  const int64_t frames = OutputFrames(features.size(1));
+  if (frames == 0) return torch::zeros({features.size(0), 0, output_->options.out_features()}, features.options());
+  const int64_t needed = options_.factor * (frames - 1) + Span();
+  return Convolve(torch::constant_pad_nd(features, {0, 0, 0, needed - features.size(1)}));
+}
+
+Tensor Subsampling::Stream(const Tensor& features, bool final, SubsamplingState& state) {
+  const Tensor all = state.frames.defined() ? torch::cat({state.frames, features}, 1) : features;
+  if (final) {
+    state.frames = Tensor();
+    return forward(all);
+  }
+  const int64_t ready = all.size(1) < Span() ? 0 : (all.size(1) - Span()) / options_.factor + 1;
+  state.frames = all.narrow(1, options_.factor * ready, all.size(1) - options_.factor * ready);
+  if (ready == 0) return torch::zeros({all.size(0), 0, output_->options.out_features()}, all.options());
+  return Convolve(all.narrow(1, 0, options_.factor * (ready - 1) + Span()));
+}
+
+}  // namespace earshot

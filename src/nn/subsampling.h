@@ -1,0 +1,60 @@
+// Depthwise-striding subsampling: frames at 10 ms become encoder frames at 40 or 80 ms.
+//
+// A full 3 x 3 convolution with stride 2, then one (by 4) or two (by 8) depthwise 3 x 3 convolutions with
+// stride 2 and a pointwise one, ReLU after each, then a linear layer (FastConformer, Rekesh et al. 2023).
+// In time nothing is padded on the left; on the right zeros are, so that T' = ceil(T / factor)
+// and the last frames are never cut. Encoder frame t' depends on frames factor t' ... factor t' + Span() - 1.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/types.h>
+
+#include "src/base/options.h"
+
+namespace earshot {
+
+struct SubsamplingOptions {
+  // Frames that become one encoder frame: 4 or 8.
+  int factor = 4;
+  // Channels of the convolutions.
+  int channels = 64;
+  void Visit(OptionVisitor& v);
+  void Validate() const;
+};
+
+// What a stream keeps: the frames that the next encoder frame still needs.
+struct SubsamplingState {
+  torch::Tensor frames;  // (N, t, C), t < Span() + factor
+};
+
+class Subsampling : public torch::nn::Module {
+ public:
+  // num_features: C of the front end.
+  Subsampling(const SubsamplingOptions& options, int64_t num_features, int64_t dim);
+
+  // features: (N, T, C), zeros behind the end of each utterance. Returns (N, ceil(T / factor), D).
+  torch::Tensor forward(const torch::Tensor& features);
+
+  // features: (N, t, C), any t. Returns the encoder frames that became complete, (N, t', D); with
+  // `final` also the last ones.
+  torch::Tensor Stream(const torch::Tensor& features, bool final, SubsamplingState& state);
+
+  // ceil(frames / factor).
+  int64_t OutputFrames(int64_t frames) const { return (frames + options_.factor - 1) / options_.factor; }
+  int64_t factor() const { return options_.factor; }
+  int64_t Span() const { return options_.factor == 4 ? 7 : 15; }
+
+ private:
+  // (N, T, C) with T = factor (T' - 1) + Span() -> (N, T', D).
+  torch::Tensor Convolve(const torch::Tensor& features);
+
+  SubsamplingOptions options_;
+  torch::nn::Conv2d first_{nullptr};
+  torch::nn::ModuleList depthwise_, pointwise_;
+  torch::nn::Linear output_{nullptr};
+};
+
+}  // namespace earshot
