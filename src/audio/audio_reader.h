@@ -23,7 +23,7 @@
 // Truncated or damaged files. What can be decoded is always given first; only at its end is the shortage reported:
 // by Error, or by one warning in the log with allow_damaged. It is noticed where the file tells: WAV and AIFF whose
 // data chunk is longer than the file; FLAC and Ogg shorter than their header or last page promises (libsndfile ends
-// such a stream silently, also at a damaged spot in its middle, so all behind that is lost); MP3 in which the decoder
+// such a stream also at a damaged spot in its middle, so all behind that is lost); MP3 in which the decoder
 // stopped early; whatever ffmpeg calls an error. An MP3, AAC or SPHERE file cut at its end looks like a shorter one.
 #pragma once
 
@@ -42,7 +42,8 @@ struct AudioOptions {
   // Hz of what Read gives. 0: the file's own.
   int sample_rate = 16000;
   // Where to begin, in seconds. Exact to the sample in every format: pieces [a, b) and [b, c) join without gap or
-  // overlap at the file's own rate. MP3, ffmpeg's containers and pipes are decoded up to here, the others seek.
+  // overlap at the file's own rate. WAV, FLAC and the like seek; MP3, Ogg, ffmpeg's
+  // containers and pipes, where seeking is not exact, are decoded up to here.
   double offset_s = 0;
   // How much to read, in seconds; what lies past the end of the file is not there, and no error. -1: to the end.
   double duration_s = -1;

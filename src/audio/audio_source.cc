@@ -58,7 +58,8 @@ bool IsPlainWav(const Head& head) {
   const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
   const int tag = head[20] | head[21] << 8;
   const bool known = tag == 1 || tag == 3 || tag == 6 || tag == 7 || tag == 0xFFFE;  // PCM, float, a-law, mu-law, GUID
-  return text.starts_with("RIFF") && text.substr(8, 8) == "WAVEfmt " && known;
+  const bool finished = text.substr(4, 4) != std::string_view("\0\0\0\0", 4);
+  return text.starts_with("RIFF") && finished && text.substr(8, 8) == "WAVEfmt " && known;
 }
 
 std::unique_ptr<AudioSource> OpenStream(const std::string& path, UniqueFd fd, mode_t mode) {
@@ -91,10 +92,10 @@ std::unique_ptr<AudioSource> OpenFile(const std::string& path, UniqueFd fd) {
   if (is_input) lseek(fd.get(), 0, SEEK_SET);
   std::string reason;
   try {
+    if (IsUnfinishedWav(fd.get())) throw NotSndfile("a WAV whose length was never filled in");
     return std::make_unique<SndfileSource>(AudioName(path), std::move(fd), SndfileSource::Options{});
   } catch (const NotSndfile& error) {
     reason = error.what();
-    while (reason.ends_with('.')) reason.pop_back();
   }
   try {
     return std::make_unique<FfmpegSource>(path, spare.get(), is_input);

@@ -27,7 +27,7 @@ class AudioSource {
   // interleaved: (frames, channels); its size is a multiple of channels. Returns how many frames were written, 0 at
   // the end. Throws Error when decoding fails.
   virtual size_t Read(std::span<float> interleaved) = 0;
-  // Moves to a frame, exactly; false: not possible here, and the position is the first frame again. Before any Read.
+  // Moves to a frame, exactly; false: not possible here, and the position is the first frame. Before any Read.
   virtual bool Seek(int64_t frame) = 0;
   // After Read gave 0: what was wrong although decoding went on or ended quietly. Empty: nothing.
   virtual std::string Damage() = 0;

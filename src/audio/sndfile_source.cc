@@ -25,6 +25,14 @@ std::string FormatName(int command, int format) {
   return info.name;
 }
 
+// libsndfile's last error (of opening: null), without its decoration.
+std::string Reason(SNDFILE* file) {
+  std::string reason = sf_strerror(file);
+  while (reason.ends_with('.')) reason.pop_back();
+  if (reason.starts_with("Error : ")) reason.erase(0, 8);
+  return reason;
+}
+
 // Four bytes as RIFF (little-endian) or AIFF (big-endian) stores a length.
 uint32_t Length(const std::array<uint8_t, 4>& bytes, bool big_endian) {
   uint32_t value = 0;
@@ -37,6 +45,11 @@ uint32_t Length(const std::array<uint8_t, 4>& bytes, bool big_endian) {
 bool IsPlaceholderLength(uint32_t length) {
   // sox: 0x7FFFFFFF less a header; arecord: 0x80000000 or so; ffmpeg: 0xFFFFFFFF.
   return length == 0 || length >= 0x7FFF0000;
+}
+
+bool IsUnfinishedWav(int fd) {
+  std::array<char, 8> head;
+  return pread(fd, head.data(), head.size(), 0) == 8 && std::memcmp(head.data(), "RIFF\0\0\0\0", 8) == 0;
 }
 
 int64_t MissingChunkBytes(int fd) {
@@ -67,7 +80,7 @@ SndfileSource::SndfileSource(std::string name, UniqueFd fd, const Options& optio
     : name_(std::move(name)), fd_(std::move(fd)), options_(options) {
   SF_INFO info{};
   file_ = sf_open_fd(fd_.get(), SFM_READ, &info, SF_FALSE);
-  if (file_ == nullptr) throw NotSndfile(sf_strerror(nullptr));
+  if (file_ == nullptr) throw NotSndfile(Reason(nullptr));
   format_ = info.format;
   sample_rate_ = info.samplerate;
   channels_ = info.channels;
@@ -88,25 +101,30 @@ std::string SndfileSource::format() const {
 size_t SndfileSource::Read(std::span<float> interleaved) {
   const sf_count_t wanted = static_cast<sf_count_t>(interleaved.size()) / channels_;
   const sf_count_t frames = sf_readf_float(file_, interleaved.data(), wanted);
-  if (frames < wanted && sf_error(file_) != SF_ERR_NO_ERROR)
-    Throw("{}: decoding failed after {:.2f} s: {}; is the file damaged?", name_,
-          static_cast<double>(position_ + frames) / sample_rate_, sf_strerror(file_));
   position_ += frames;
+  if (frames < wanted && sf_error(file_) != SF_ERR_NO_ERROR && failure_.empty()) {
+    failure_ = fmt::format("decoding failed after {:.2f} s: {}; the file is truncated or damaged",
+                           static_cast<double>(position_) / sample_rate_, Reason(file_));
+  }
   return static_cast<size_t>(frames);
 }
 
 bool SndfileSource::Seek(int64_t frame) {
-  // mpg123 seeks by an estimate of bytes per frame: half a second off in a file of variable rate without an index.
-  if (options_.is_stream || (format_ & SF_FORMAT_TYPEMASK) == SF_FORMAT_MPEG) return false;
+  if (options_.is_stream) return false;
+  // Not trusted: mpg123 seeks by an estimate of bytes per frame, wrong in a file of variable rate without an index,
+  // and after a seek in Vorbis libsndfile 1.2.0 gives samples of another place.
+  const int container = format_ & SF_FORMAT_TYPEMASK;
+  if (container == SF_FORMAT_MPEG || container == SF_FORMAT_OGG) return false;
   if (sf_seek(file_, frame, SEEK_SET) == frame) {
     position_ = frame;
     return true;
   }
-  if (sf_seek(file_, 0, SEEK_SET) != 0) Throw("{}: cannot seek: {}; is the file damaged?", name_, sf_strerror(file_));
+  if (sf_seek(file_, 0, SEEK_SET) != 0) Throw("{}: cannot seek: {}; is the file damaged?", name_, Reason(file_));
   return false;
 }
 
 std::string SndfileSource::Damage() {
+  if (!failure_.empty()) return failure_;
   const double read_s = static_cast<double>(position_) / sample_rate_;
   const int container = format_ & SF_FORMAT_TYPEMASK;
   struct stat status;

@@ -54,11 +54,15 @@ class SndfileSource : public AudioSource {
   int channels_ = 0;
   int64_t num_frames_ = -1;  // -1: unknown
   int64_t position_ = 0;
+  std::string failure_;  // how decoding ended before its time
 };
 
 // Bytes of a RIFF (WAV) or FORM (AIFF) file that its data chunk reaches past the file's end; 0 where it does not,
 // where the length is a streaming writer's placeholder, and in any other file. fd: a regular file; its position stays.
 int64_t MissingChunkBytes(int fd);
+
+// A WAV whose writer ended before it filled in the length, which libsndfile takes for an empty one.
+bool IsUnfinishedWav(int fd);
 
 // A length near 2 or 4 GiB, or 0, as ffmpeg, sox and arecord write to a pipe before they know it.
 bool IsPlaceholderLength(uint32_t length);
