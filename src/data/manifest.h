@@ -27,10 +27,10 @@ struct Utterance {
   // The part of the recording that this utterance is, in seconds; a duration of -1 is to the end.
   double offset_s = 0;
   double duration_s = -1;
-  std::string text;
+  std::string text = "";
   // Empty where the manifest says nothing.
-  std::string speaker;
-  std::string split;
+  std::string speaker = "";
+  std::string split = "";
 
   bool operator==(const Utterance&) const = default;
 };
@@ -43,8 +43,8 @@ std::vector<Utterance> LoadManifest(const std::string& path, const std::string& 
 // to it, so that the folder can be moved; all others absolute.
 void WriteManifest(const std::string& path, const std::vector<Utterance>& utterances);
 
-// Fills each duration of -1 from the header of its file. Where a file cannot be read it stays -1: that
-// utterance is skipped, and reported, when its turn comes.
-void FillDurations(std::vector<Utterance>& utterances);
+// Of each utterance, in seconds, what a Sampler needs: as the manifest says, else as the header of the file
+// says. -1 where neither does: an unreadable file is reported by the loader, when its turn comes.
+std::vector<double> Durations(const std::vector<Utterance>& utterances);
 
 }  // namespace earshot

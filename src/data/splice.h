@@ -3,8 +3,9 @@
 //   Splicer splicer(options, utterances, 16000, read_samples);
 //   if (std::optional<SplicedAudio> spliced = splicer.Draw(utterance, random)) Use(spliced->samples, spliced->text);
 //
-// A small corpus has few word sequences; splicing shows the model others, so that it learns to hear each
-// word rather than to know the sentence (cut and paste as in Du et al. 2021, arXiv:2104.01393).
+// A small corpus has few word sequences; splicing shows the model others, so that it learns to hear each word
+// rather than to know the sentence (aligned data augmentation: Lam et al., Interspeech 2021, arXiv:2104.01393;
+// whole utterances: Lam et al. 2022, arXiv:2210.15398).
 // Alignments come from a file, one line an utterance, times in seconds from the utterance's start:
 //   {"id": "an4-fash-1", "words": [{"word": "YES", "start": 0.41, "end": 0.73}, ...]}
 // as `earshot align` writes it from a CTC model. Such times are rough, so each cut is moved to the point
@@ -55,6 +56,8 @@ struct SpliceOptions {
   double concat_probability = 0;
   // Most utterances in a concatenation, the one at hand among them.
   int concat_max_utterances = 3;
+  // Whether a piece is brought to the level of the first, by the mean squares of their recordings.
+  bool match_level = true;
   // No splice grows longer than this.
   double max_duration_s = 20;
 
@@ -92,18 +95,32 @@ class Splicer {
     double start_s;
     double end_s;
   };
-  // A run of words of one utterance: [first, first + count).
+  // A run of neighbouring words of one utterance.
   struct Span {
     size_t utterance;
     size_t first;
     size_t count;
   };
+  // Utterances to draw from, each as often as it has words (of whole utterances: once).
+  struct Pool {
+    std::vector<size_t> utterances;
+    std::vector<int64_t> ends;  // running total of the weights
+    void Add(size_t utterance, int64_t weight);
+    // Undefined for an empty pool.
+    size_t Pick(Random& random) const;
+  };
+  struct Pools {
+    Pool all;
+    std::unordered_map<std::string, Pool> of_speaker;
+    // That of the speaker, where there is one.
+    const Pool& Of(const std::string& speaker, bool same_speaker) const;
+  };
 
   void LoadAlignments();
-  std::vector<Span> RandomSpans(const std::vector<size_t>& pool, Random& random) const;
+  std::vector<Span> RandomSpans(const Utterance& utterance, Random& random) const;
   std::vector<Span> TranscriptSpans(const Utterance& utterance, Random& random) const;
-  std::vector<float> Cut(const Span& span) const;
-  int64_t CutPoint(const std::vector<float>& samples, double from_s, double to_s) const;
+  std::vector<float> Cut(const std::vector<float>& samples, const Span& span) const;
+  void Append(std::vector<float> piece, double level, SplicedAudio& spliced, double& first_level) const;
 
   SpliceOptions options_;
   std::vector<Utterance> utterances_;
@@ -111,12 +128,9 @@ class Splicer {
   ReadSamples read_samples_;
   // Of each utterance; empty where it has no alignment.
   std::vector<std::vector<AlignedWord>> words_;
-  // Utterances with an alignment: all, and by speaker.
-  std::vector<size_t> aligned_;
-  std::unordered_map<std::string, std::vector<size_t>> aligned_of_speaker_;
-  std::unordered_map<std::string, std::vector<size_t>> utterances_of_speaker_;
-  std::unordered_map<std::string, std::vector<Span>> places_of_word_;
-  std::unordered_map<std::string, size_t> index_of_id_;
+  Pools aligned_, whole_;
+  // Where each word is spoken; for SpliceText::kTranscript.
+  std::unordered_map<std::string, std::vector<Span>> places_;
 };
 
 }  // namespace earshot
