@@ -86,7 +86,9 @@ ExampleMaker::ExampleMaker(const ExampleOptions& options, ExampleParts parts,
 
 Example ExampleMaker::operator()(const Utterance& utterance, Random& random) const {
   const Shared& shared = *shared_;
-  Example example{.id = utterance.id, .text = utterance.text};
+  Example example;
+  example.id = utterance.id;
+  example.text = utterance.text;
   std::vector<float> samples;
   if (shared.splicer) {
     if (std::optional<SplicedAudio> spliced = shared.splicer->Draw(utterance, random)) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "src/base/error.h"
@@ -68,8 +69,9 @@ void SpliceOptions::Validate() const {
     Throw("probability {} and concat_probability {} exceed 1 together", probability, concat_probability);
   if (probability > 0 && alignments.empty())
     Throw("probability is {}, but alignments is empty; name the file of word alignments", probability);
-  if (min_words < 1 || max_words < min_words)
-    Throw("min_words is {}, max_words {}, expected 1 <= min_words <= max_words", min_words, max_words);
+  if (min_words < 1 || (max_words != 0 && max_words < min_words))
+    Throw("min_words is {}, max_words {}, expected 1 <= min_words <= max_words, or a max_words of 0", min_words,
+          max_words);
   if (max_span_words < 1) Throw("max_span_words is {}, expected at least 1", max_span_words);
   if (!(search_ms >= 0)) Throw("search_ms is {}, expected 0 or more", search_ms);
   if (!(crossfade_ms >= 0)) Throw("crossfade_ms is {}, expected 0 or more", crossfade_ms);
@@ -159,7 +161,11 @@ std::vector<Splicer::Span> Splicer::RandomSpans(const Utterance& utterance, Rand
   const Pool& pool = aligned_.Of(utterance.speaker, random.Chance(options_.same_speaker_probability));
   std::vector<Span> spans;
   if (pool.utterances.empty()) return spans;
-  auto left = static_cast<size_t>(options_.min_words + random.Index(options_.max_words - options_.min_words + 1));
+  const auto spoken = static_cast<int64_t>(SplitWords(utterance.text).size());
+  const bool free = options_.max_words > 0;
+  const int64_t low = free ? options_.min_words : std::max<int64_t>(options_.min_words, spoken - 1);
+  const int64_t high = free ? options_.max_words : std::max(low, spoken + 1);
+  auto left = static_cast<size_t>(low + random.Index(high - low + 1));
   while (left > 0) {
     const size_t u = pool.Pick(random);
     const size_t most = std::min({left, words_[u].size(), static_cast<size_t>(options_.max_span_words)});

@@ -41,9 +41,10 @@ struct SpliceOptions {
   // Share of the utterances that are replaced by a splice of words.
   double probability = 0;
   SpliceText text = SpliceText::kRandom;
-  // Words of a random splice; the number is drawn evenly between them.
-  int min_words = 2;
-  int max_words = 8;
+  // Words of a random splice; the number is drawn evenly between them. max_words 0: as many as the utterance at
+  // hand has, one more or one less, so that it still fits its duration bucket.
+  int min_words = 1;
+  int max_words = 0;
   // Most neighbouring words taken from one recording in one piece. 1: every word is a piece.
   int max_span_words = 2;
   // How often all pieces come from the speaker of the utterance at hand, where speakers are known.
