@@ -50,7 +50,7 @@ struct FbankOptions {
   // Frame t is centred on sample t * shift, with zeros beyond the ends: S / shift + 1 frames.
   bool center_frames = false;
   MelScale mel_scale = MelScale::kHtk;
-  // Added to the energy in a filter before the log. The log is floored at that of 2^-23 anyway, as Kaldi's.
+  // Added to the energy in a filter before the log. 0: none, the energy is floored at 2^-23 instead (Kaldi).
   float log_offset = 0;
   // Hz, the ends of the range that a vocal tract length warp bends; vtln_high 0 or less: offset from Nyquist.
   float vtln_low = 100;

@@ -23,7 +23,8 @@ struct FrameKernelSpec {
   float preemphasis = 0;          // within the frame
   bool remove_dc_offset = false;
   int num_mel_bins = 0;  // M
-  float log_offset = 0;
+  float log_offset = 0;  // added to an energy before the log, and
+  float log_floor = 0;   // the least that the log is taken of; a normal number
   // A matrix (dim, M) that is applied to the log mel energies; null: none, dim = M.
   const float* transform = nullptr;
   int dim = 0;  // C, values of a frame that come out

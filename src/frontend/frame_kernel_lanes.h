@@ -6,7 +6,7 @@
 //
 // Every function and type below lives in that namespace, and the standard templates are instantiated with types of
 // it, so that no code compiled for one CPU is taken by the linker for another. The one exception, a vector of sizes
-// inside KissFFT, is declared extern. tests/frontend/kernel_symbols_test.cc holds us to it.
+// inside KissFFT, is declared extern. frame_kernel_test.cc holds us to it.
 #include <kissfft/kissfft.hh>
 
 #include <cmath>
@@ -237,7 +237,7 @@ inline void LanesKernel::PowerSpectrum(const Complex* half, Lanes* power) const 
 }
 
 inline void LanesKernel::LogMel(const Lanes* power, const MelFilterView& mel, Lanes* log_mel) const {
-  const FloatVector floor = FloatVector{} + 0x1p-23f;
+  const FloatVector floor = FloatVector{} + spec_.log_floor;
   for (int m = 0; m < spec_.num_mel_bins; ++m) {
     const Lanes* in = power + mel.first_bins[m];
     const float* weights = mel.weights + mel.offsets[m];

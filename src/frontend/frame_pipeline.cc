@@ -46,6 +46,8 @@ FramePipeline::FramePipeline(const FbankOptions& options, FrameTransform transfo
   spec.remove_dc_offset = options_.remove_dc_offset;
   spec.num_mel_bins = options_.num_mel_bins;
   spec.log_offset = options_.log_offset;
+  spec.log_floor = options_.log_offset > 0 ? std::max(options_.log_offset, std::numeric_limits<float>::min())
+                                           : std::numeric_limits<float>::epsilon();
   spec.transform = transformed ? transform_.matrix.data() : nullptr;
   spec.dim = dim_;
   spec.use_energy = transform_.use_energy;

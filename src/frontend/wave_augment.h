@@ -23,19 +23,19 @@ struct WaveAugmentOptions {
   // Hz, that noises and rooms are kept at: that of the samples to come.
   int sample_rate = 16000;
   // One is drawn. 1.1: 1.1 times as fast and as high (Ko et al. 2015). Empty: speed_range alone.
-  std::vector<double> speed_factors;
+  std::vector<double> speed_factors = {};
   // Lowest and highest factor, drawn evenly, on top. Empty: none.
-  std::vector<double> speed_range;
+  std::vector<double> speed_range = {};
   // Lowest and highest gain in dB, drawn evenly. Empty: none.
-  std::vector<double> gain_db;
+  std::vector<double> gain_db = {};
   // A list of recordings: JSON lines with "audio_filepath", or plain paths, one a line; relative to the list's
   // folder. Empty: none.
-  std::string noise_list;
+  std::string noise_list = {};
   double noise_probability = 0;
   // Lowest and highest signal-to-noise ratio in dB, drawn evenly; the signal is the active part of the speech.
   std::vector<double> snr_db = {5, 25};
   // Room impulse responses, listed like the noises.
-  std::string rir_list;
+  std::string rir_list = {};
   double rir_probability = 0;
 
   void Visit(OptionVisitor& v);
