@@ -4,7 +4,6 @@
 int main(int argc, char** argv) {
   return earshot::RunProgram(argc, argv,
                              {
-                                 earshot::AddPrepare,
                                  earshot::AddFeatures,
                              });
 }
