@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 #include "src/base/error.h"
 
@@ -29,6 +31,7 @@ void AddTrial(CLI::App& app) {
     if (*fail == "logic") EARSHOT_CHECK(false, "on purpose");
     if (*fail == "memory") throw std::bad_alloc();
     if (*fail == "trace") throw std::runtime_error("shapes differ\nframe #0: at::add");
+    if (*fail == "disk") throw std::system_error(ENOSPC, std::generic_category(), "cannot write");
     if (*fail == "odd") throw 7;
     RequireOneOf("--fail", *fail, {"error", "logic", "none"});
   });
@@ -65,6 +68,7 @@ TEST(Command, EveryExceptionIsOneLine) {
   ExpectOneLine(Earshot({"trial", "--fail", "logic", "x"}), AllOf(HasSubstr("on purpose"), HasSubstr("report")));
   ExpectOneLine(Earshot({"trial", "--fail", "memory", "x"}), HasSubstr("out of memory"));
   ExpectOneLine(Earshot({"trial", "--fail", "trace", "x"}), HasSubstr("shapes differ; please report"));
+  EXPECT_EQ(Earshot({"trial", "--fail", "disk", "x"}).err, "earshot: cannot write: No space left on device\n");
   ExpectOneLine(Earshot({"trial", "--fail", "odd", "x"}), HasSubstr("report"));
 }
 

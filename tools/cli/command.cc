@@ -6,9 +6,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <new>
 #include <string_view>
+#include <system_error>
 
 #include "src/base/error.h"
 #include "src/base/log.h"
@@ -95,7 +95,7 @@ int RunProgram(int argc, const char* const* argv, const std::vector<AddCommand>&
     return Fail(UsageError(app, e));
   } catch (const Error& e) {
     return Fail(e.what());
-  } catch (const std::filesystem::filesystem_error& e) {
+  } catch (const std::system_error& e) {  // of the file system, or of standard output: a full disk, say
     return Fail(FirstLine(e));
   } catch (const std::bad_alloc&) {
     return Fail("out of memory; smaller batches or fewer threads need less");

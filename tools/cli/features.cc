@@ -6,7 +6,10 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/audio/audio_reader.h"
@@ -68,15 +71,17 @@ void WriteNpy(const std::string& path, const std::string& output,
 // Kaldi's text archive: "NAME  [", a row a line, " ]".
 void PrintText(const std::string& path, const std::shared_ptr<const FeatureExtractor>& extractor) {
   const auto dim = static_cast<size_t>(extractor->dim());
-  fmt::print("{}  [", Name(path));
+  bool begun = false;  // not before the recording could be opened
   ComputeFeatures(path, extractor, [&](std::span<const float> values) {
+    if (!std::exchange(begun, true)) fmt::print("{}  [", Name(path));
     for (size_t i = 0; i < values.size(); ++i) fmt::print("{}{:.7g}", i % dim == 0 ? "\n  " : " ", values[i]);
   });
-  fmt::print(" ]\n");
+  fmt::print("{} ]\n", begun ? "" : Name(path) + "  [");
 }
 
 FeatureOptions OptionsOf(const FeaturesArguments& arguments) {
   std::vector<std::string> sets;
+  if (!arguments.type.empty()) RequireOneOf("--type", arguments.type, {"fbank", "mfcc"});
   if (!arguments.type.empty()) sets.push_back("type=" + arguments.type);
   if (arguments.num_mel_bins != 0) sets.push_back(fmt::format("fbank.num_mel_bins={}", arguments.num_mel_bins));
   sets.insert(sets.end(), arguments.sets.begin(), arguments.sets.end());
@@ -91,6 +96,12 @@ void RunFeatures(const FeaturesArguments& arguments) {
     Throw("--output and --output-dir: expected one of the two");
   if (!arguments.output.empty() && arguments.files.size() > 1)
     Throw("--output {}: one file for {} recordings; --output-dir takes many", arguments.output, arguments.files.size());
+  std::set<std::string> names;
+  for (const std::string& path : arguments.files) {
+    if (!arguments.output_dir.empty() && !names.insert(Name(path)).second)
+      Throw("{}: another recording has its name too, and both would be {}.npy; use a folder for each", path,
+            Name(path));
+  }
   const auto extractor = MakeFeatureExtractor(OptionsOf(arguments));
   for (const std::string& path : arguments.files) {
     if (!arguments.output.empty()) {
@@ -109,6 +120,7 @@ void AddFeatures(CLI::App& app) {
   auto arguments = std::make_shared<FeaturesArguments>();
   CLI::App* command = app.add_subcommand("features", "Computes fbank or MFCC features of recordings.");
   command->add_option("FILE", arguments->files, "recordings, of any format, rate and length; - for standard input")
+      ->type_name("")
       ->required();
   command->add_option("--type", arguments->type, "fbank or mfcc [fbank]")->type_name("NAME");
   command->add_option("--num-mel-bins", arguments->num_mel_bins, "mel filters [80]")->type_name("N");

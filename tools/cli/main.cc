@@ -4,6 +4,7 @@
 int main(int argc, char** argv) {
   return earshot::RunProgram(argc, argv,
                              {
+                                 earshot::AddPrepare,
                                  earshot::AddFeatures,
                              });
 }
