@@ -7,6 +7,7 @@
 // The standard distributions differ between standard libraries; these do not. Not thread-safe.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <utility>

@@ -1,5 +1,6 @@
 #include "src/data/example.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "src/base/error.h"
@@ -42,6 +43,24 @@ struct ExampleMaker::Shared {
   std::optional<WaveAugment> wave;
   std::optional<Splicer> splicer;
 
+  // The tokens of aligned words, each with an even share of its word's time; `stretch` turns times of the
+  // recording into those of the augmented samples. Empty when the words are not the example's tokens.
+  std::vector<TokenSpan> TokenSpans(const std::vector<AlignedWord>& words, double stretch,
+                                    const Example& example) const {
+    std::vector<TokenSpan> spans;
+    for (const AlignedWord& word : words) {
+      const std::vector<int> tokens = parts.tokenizer->Encode(word.text);
+      const double share_s = (word.end_s - word.start_s) / static_cast<double>(std::max<size_t>(1, tokens.size()));
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        const double start_s = word.start_s + static_cast<double>(i) * share_s;
+        spans.push_back({tokens[i], start_s * stretch, (start_s + share_s) * stretch});
+      }
+    }
+    const auto same = [](const TokenSpan& span, int token) { return span.token == token; };
+    if (!std::equal(spans.begin(), spans.end(), example.tokens.begin(), example.tokens.end(), same)) spans.clear();
+    return spans;
+  }
+
   void CheckText(const Utterance& utterance, const Example& example) const {
     if (example.tokens.empty() && !options.allow_empty_text) Throw("{}: no text to learn", utterance.audio_path);
   }
@@ -77,7 +96,7 @@ ExampleMaker::ExampleMaker(const ExampleOptions& options, ExampleParts parts,
   shared->sample_rate = shared->parts.features->sample_rate();
   shared->cache = std::make_shared<AudioCache>(shared->sample_rate, options.cache_mb);
   if (Augments(options.wave)) shared->wave.emplace(options.wave);
-  if (options.splice.probability > 0 || options.splice.concat_probability > 0) {
+  if (!options.splice.alignments.empty() || options.splice.concat_probability > 0) {
     shared->splicer.emplace(options.splice, utterances, shared->sample_rate,
                             [cache = shared->cache](const Utterance& utterance) { return cache->Read(utterance); });
   }
@@ -90,10 +109,13 @@ Example ExampleMaker::operator()(const Utterance& utterance, Random& random) con
   example.id = utterance.id;
   example.text = utterance.text;
   std::vector<float> samples;
+  std::vector<AlignedWord> words;
   if (shared.splicer) {
+    if (const std::vector<AlignedWord>* aligned = shared.splicer->Words(utterance.id)) words = *aligned;
     if (std::optional<SplicedAudio> spliced = shared.splicer->Draw(utterance, random)) {
       samples = std::move(spliced->samples);
       example.text = std::move(spliced->text);
+      words = std::move(spliced->words);
     }
   }
   if (samples.empty()) samples = shared.cache->Read(utterance);
@@ -103,10 +125,14 @@ Example ExampleMaker::operator()(const Utterance& utterance, Random& random) con
 
   std::vector<float> augmented = samples;
   if (shared.wave) shared.wave->Apply(augmented, shared.sample_rate, random);
+  const double stretch =
+      static_cast<double>(augmented.size()) / static_cast<double>(std::max<size_t>(1, samples.size()));
+  example.token_spans = shared.TokenSpans(words, stretch, example);
   const std::vector<double>& vtln = shared.options.vtln_range;
   const auto warp = static_cast<float>(vtln.empty() ? 1 : random.Uniform(vtln[0], vtln[1]));
   if (shared.ComputeFeatures(utterance, augmented, warp, example)) return example;
   // Only too fast, perhaps: as it was spoken it may fit.
+  example.token_spans = shared.TokenSpans(words, 1, example);
   if (shared.wave && shared.ComputeFeatures(utterance, samples, warp, example)) return example;
   Throw("{}: {} tokens need {} encoder frames, {:.2f} s give {}; is the text that of another recording?",
         utterance.audio_path, example.tokens.size(), CtcFramesNeeded(example.tokens), example.duration_s,

@@ -30,6 +30,13 @@
 
 namespace earshot {
 
+// One token with the time in which it is spoken, from a word alignment.
+struct TokenSpan {
+  int token = 0;
+  double start_s = 0;
+  double end_s = 0;
+};
+
 // What the model trains on.
 struct Example {
   std::string id;
@@ -39,6 +46,8 @@ struct Example {
   int64_t num_frames = 0;
   // (U) token ids.
   std::vector<int> tokens;
+  // The same tokens with their times, where the words of the utterance are aligned; else empty.
+  std::vector<TokenSpan> token_spans;
   // Of the samples that the features were computed from.
   double duration_s = 0;
 };

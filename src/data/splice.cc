@@ -104,6 +104,7 @@ Splicer::Splicer(const SpliceOptions& options, std::vector<Utterance> utterances
   options_.Validate();
   if (!options_.alignments.empty()) LoadAlignments();
   for (size_t u = 0; u < utterances_.size(); ++u) {
+    if (!words_[u].empty()) aligned_index_.emplace(utterances_[u].id, u);
     const auto weight = static_cast<int64_t>(words_[u].size());
     if (weight > 0) {
       aligned_.all.Add(u, weight);
@@ -148,6 +149,11 @@ void Splicer::LoadAlignments() {
   if (known == 0)
     Throw("{}: none of its {} lines is of one of the {} utterances; were the alignments made from another manifest?",
           options_.alignments, reader.line_number(), utterances_.size());
+}
+
+const std::vector<AlignedWord>* Splicer::Words(const std::string& utterance_id) const {
+  const auto found = aligned_index_.find(utterance_id);
+  return found == aligned_index_.end() ? nullptr : &words_[found->second];
 }
 
 std::optional<SplicedAudio> Splicer::Draw(const Utterance& utterance, Random& random) const {
@@ -197,7 +203,7 @@ std::vector<Splicer::Span> Splicer::TranscriptSpans(const Utterance& utterance, 
 
 // samples: all of the span's utterance. The boundaries may move into the gap to the neighbouring word, and a
 // little into the words themselves, whose aligned times are rough; never past the middle of a word.
-std::vector<float> Splicer::Cut(const std::vector<float>& samples, const Span& span) const {
+std::pair<int64_t, int64_t> Splicer::Cut(const std::vector<float>& samples, const Span& span) const {
   const std::vector<AlignedWord>& words = words_[span.utterance];
   const auto middle_s = [&words](size_t w) { return (words[w].start_s + words[w].end_s) / 2; };
   const auto at = [this](double seconds) { return static_cast<int64_t>(std::lround(seconds * sample_rate_)); };
@@ -213,12 +219,11 @@ std::vector<float> Splicer::Cut(const std::vector<float>& samples, const Span& s
                     at(std::min(middle_s(span.first), start_s + search_s / 2)), at(start_s), sample_rate_);
   const int64_t end = QuietestPoint(samples, at(std::max(middle_s(last), end_s - search_s / 2)),
                                     at(std::min(latest_s, end_s + search_s)), at(end_s), sample_rate_);
-  if (begin >= end) return {};
-  return {samples.begin() + begin, samples.begin() + end};
+  return {begin, std::max(begin, end)};
 }
 
-// level: mean square of the recording that the piece is from.
-void Splicer::Append(std::vector<float> piece, double level, SplicedAudio& spliced, double& first_level) const {
+// level: mean square of the recording that the piece is from. Returns the sample that the piece begins at.
+int64_t Splicer::Append(std::vector<float> piece, double level, SplicedAudio& spliced, double& first_level) const {
   if (first_level == 0) first_level = level;
   if (options_.match_level && level > 0 && first_level > 0) {
     const auto gain = static_cast<float>(std::clamp(std::sqrt(first_level / level), 1 / kMaxGain, kMaxGain));
@@ -232,7 +237,9 @@ void Splicer::Append(std::vector<float> piece, double level, SplicedAudio& splic
     const float share = (static_cast<float>(i) + 0.5F) / static_cast<float>(fade);
     overlap[i] = (1 - share) * overlap[i] + share * piece[i];
   }
+  const auto begin = static_cast<int64_t>(samples.size() - fade);
   samples.insert(samples.end(), piece.begin() + static_cast<std::ptrdiff_t>(fade), piece.end());
+  return begin;
 }
 
 std::optional<SplicedAudio> Splicer::DrawWords(const Utterance& utterance, Random& random) const {
@@ -242,16 +249,25 @@ std::optional<SplicedAudio> Splicer::DrawWords(const Utterance& utterance, Rando
   double first_level = 0;
   for (const Span& span : spans) {
     const std::vector<float> samples = read_samples_(utterances_[span.utterance]);
-    std::vector<float> piece = Cut(samples, span);
+    const auto [begin, end] = Cut(samples, span);
+    std::vector<float> piece(samples.begin() + begin, samples.begin() + end);
     const double longer_s = static_cast<double>(spliced.samples.size() + piece.size()) / sample_rate_;
     if (piece.empty() || longer_s > options_.max_duration_s) {
       // A transcript is kept whole or not at all; a new text may end here.
       if (transcript) return std::nullopt;
       continue;
     }
-    Append(std::move(piece), MeanSquare(samples), spliced, first_level);
-    for (size_t w = span.first; w < span.first + span.count; ++w)
-      spliced.text += (spliced.text.empty() ? "" : " ") + words_[span.utterance][w].text;
+    const int64_t place = Append(std::move(piece), MeanSquare(samples), spliced, first_level);
+    const auto moved_s = [&, from = begin, to = end](double s) {
+      return std::clamp(s * sample_rate_ - static_cast<double>(from), 0.0, static_cast<double>(to - from)) /
+                 sample_rate_ +
+             static_cast<double>(place) / sample_rate_;
+    };
+    for (size_t w = span.first; w < span.first + span.count; ++w) {
+      const AlignedWord& word = words_[span.utterance][w];
+      spliced.text += (spliced.text.empty() ? "" : " ") + word.text;
+      spliced.words.push_back({word.text, moved_s(word.start_s), moved_s(word.end_s)});
+    }
   }
   if (spliced.samples.empty()) return std::nullopt;
   return spliced;

@@ -67,10 +67,19 @@ struct SpliceOptions {
   void Validate() const;
 };
 
+// A word with its time in the audio, in seconds.
+struct AlignedWord {
+  std::string text;
+  double start_s = 0;
+  double end_s = 0;
+};
+
 struct SplicedAudio {
   // (S) mono, at the rate of the Splicer.
   std::vector<float> samples;
   std::string text;
+  // The words of the text, where all of them are aligned; else empty.
+  std::vector<AlignedWord> words;
 };
 
 // The samples of an utterance at the Splicer's rate; throws Error when it cannot be read.
@@ -90,12 +99,10 @@ class Splicer {
   std::optional<SplicedAudio> DrawWords(const Utterance& utterance, Random& random) const;
   std::optional<SplicedAudio> DrawUtterances(const Utterance& utterance, Random& random) const;
 
+  // The alignment of one of its utterances; nullptr when there is none.
+  const std::vector<AlignedWord>* Words(const std::string& utterance_id) const;
+
  private:
-  struct AlignedWord {
-    std::string text;
-    double start_s;
-    double end_s;
-  };
   // A run of neighbouring words of one utterance.
   struct Span {
     size_t utterance;
@@ -120,8 +127,8 @@ class Splicer {
   void LoadAlignments();
   std::vector<Span> RandomSpans(const Utterance& utterance, Random& random) const;
   std::vector<Span> TranscriptSpans(const Utterance& utterance, Random& random) const;
-  std::vector<float> Cut(const std::vector<float>& samples, const Span& span) const;
-  void Append(std::vector<float> piece, double level, SplicedAudio& spliced, double& first_level) const;
+  std::pair<int64_t, int64_t> Cut(const std::vector<float>& samples, const Span& span) const;
+  int64_t Append(std::vector<float> piece, double level, SplicedAudio& spliced, double& first_level) const;
 
   SpliceOptions options_;
   std::vector<Utterance> utterances_;
@@ -129,6 +136,7 @@ class Splicer {
   ReadSamples read_samples_;
   // Of each utterance; empty where it has no alignment.
   std::vector<std::vector<AlignedWord>> words_;
+  std::unordered_map<std::string, size_t> aligned_index_;
   Pools aligned_, whole_;
   // Where each word is spoken; for SpliceText::kTranscript.
   std::unordered_map<std::string, std::vector<Span>> places_;

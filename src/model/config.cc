@@ -7,6 +7,7 @@ namespace earshot {
 void CtcHeadOptions::Visit(OptionVisitor& v) {
   v.Field("dropout", dropout);
   v.Field("self_conditioning", self_conditioning);
+  v.Field("frame_head", frame_head);
 }
 
 void CtcHeadOptions::Validate() const {

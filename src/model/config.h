@@ -15,6 +15,8 @@ struct CtcHeadOptions {
   // Feed the intermediate predictions back into the encoder (Nozaki & Komatsu 2021); needs
   // encoder.intermediate_layers.
   bool self_conditioning = false;
+  // A second head for the frame loss of training (train.loss.frame_weight). Not stored with the finished model.
+  bool frame_head = false;
   void Visit(OptionVisitor& v);
   void Validate() const;
 };

@@ -1,6 +1,7 @@
 #include "src/model/ctc_network.h"
 
 #include "src/base/error.h"
+#include "src/nn/dropout.h"
 
 namespace earshot {
 
@@ -14,6 +15,7 @@ CtcNetwork::CtcNetwork(const ModelConfig& config) : config_(config) {
                                                                         : config_.features.mfcc.num_ceps;
   encoder_ = register_module("encoder", std::make_shared<Encoder>(config_.encoder, num_features));
   head_ = register_module("head", torch::nn::Linear(dim, config_.vocab_size));
+  if (config_.ctc.frame_head) frame_head_ = register_module("frame_head", torch::nn::Linear(dim, config_.vocab_size));
   if (config_.ctc.self_conditioning)
     feedback_ = register_module("feedback", torch::nn::Linear(config_.vocab_size, dim));
 }
@@ -24,7 +26,7 @@ Encoder::Conditioning CtcNetwork::conditioning() {
 }
 
 Tensor CtcNetwork::LogProbs(const Tensor& x) {
-  return torch::log_softmax(head_(torch::dropout(x, config_.ctc.dropout, is_training())).to(torch::kFloat), -1);
+  return torch::log_softmax(head_(Dropout(x, config_.ctc.dropout, is_training())).to(torch::kFloat), -1);
 }
 
 CtcOutput CtcNetwork::Head(const EncoderOutput& encoded) {
@@ -32,6 +34,7 @@ CtcOutput CtcNetwork::Head(const EncoderOutput& encoded) {
   // Only the loss reads these.
   if (is_training()) {
     for (const Tensor& x : encoded.intermediate) out.intermediate.push_back(LogProbs(x));
+    if (!frame_head_.is_empty()) out.frame_logits = frame_head_(encoded.x);
   }
   return out;
 }

@@ -22,6 +22,7 @@ struct CtcOutput {
   torch::Tensor lens;                       // (N) int64 on the CPU
   torch::Tensor gate;                       // (N, T') float; undefined when off
   std::vector<torch::Tensor> intermediate;  // (N, T', V) float each, log probabilities
+  torch::Tensor frame_logits;               // (N, T', V) of the frame head, in training; undefined without
 };
 
 class CtcNetwork : public torch::nn::Module {
@@ -46,7 +47,7 @@ class CtcNetwork : public torch::nn::Module {
 
   ModelConfig config_;
   std::shared_ptr<Encoder> encoder_;
-  torch::nn::Linear head_{nullptr}, feedback_{nullptr};
+  torch::nn::Linear head_{nullptr}, feedback_{nullptr}, frame_head_{nullptr};
 };
 
 }  // namespace earshot

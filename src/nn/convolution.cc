@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/nn/dropout.h"
 
 namespace earshot {
 
@@ -35,7 +36,7 @@ Convolution::Convolution(const ConvolutionOptions& options, int64_t dim, double 
 Tensor Convolution::Expand(const Tensor& x) { return torch::glu(expand_(norm_(x)), -1); }
 
 Tensor Convolution::Project(const Tensor& x) {
-  return torch::dropout(output_(torch::silu(depthwise_norm_(x))), dropout_, is_training());
+  return Dropout(output_(torch::silu(depthwise_norm_(x))), dropout_, is_training());
 }
 
 Tensor Convolution::Depthwise(const Tensor& x) {

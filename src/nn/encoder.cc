@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/nn/dropout.h"
 
 namespace earshot {
 
@@ -101,10 +102,10 @@ Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens) {
 EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const Conditioning& conditioning) {
   Prepared p = Prepare(features, lens);
   EncoderOutput out;
-  Tensor x = torch::dropout(p.x, options_.dropout, is_training());
+  Tensor x = Dropout(p.x, options_.dropout, is_training());
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const double drop = options_.layer_drop * static_cast<double>(i + 1) / static_cast<double>(blocks_.size());
-    if (is_training() && drop > 0 && torch::rand({1}).item<double>() < drop) {
+    if (is_training() && drop > 0 && DropoutUniform() < drop) {
       if (IsIntermediate(i)) out.intermediate.push_back(x);
       continue;
     }

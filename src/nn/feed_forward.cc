@@ -1,5 +1,7 @@
 #include "src/nn/feed_forward.h"
 
+#include "src/nn/dropout.h"
+
 namespace earshot {
 
 FeedForward::FeedForward(int64_t dim, int64_t hidden_dim, double dropout, bool bias) : dropout_(dropout) {
@@ -9,8 +11,8 @@ FeedForward::FeedForward(int64_t dim, int64_t hidden_dim, double dropout, bool b
 }
 
 torch::Tensor FeedForward::forward(const torch::Tensor& x) {
-  const torch::Tensor h = torch::dropout(torch::silu(hidden_(norm_(x))), dropout_, is_training());
-  return torch::dropout(output_(h), dropout_, is_training());
+  const torch::Tensor h = Dropout(torch::silu(hidden_(norm_(x))), dropout_, is_training());
+  return Dropout(output_(h), dropout_, is_training());
 }
 
 }  // namespace earshot

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/nn/dropout.h"
 
 namespace earshot {
 
@@ -60,7 +61,7 @@ AttentionInputs SelfAttention::Inputs(const Tensor& x, const FrameContext& conte
 }
 
 Tensor SelfAttention::Output(const Tensor& heads) {
-  return torch::dropout(output_(heads.transpose(1, 2).flatten(2)), dropout_, is_training());
+  return Dropout(output_(heads.transpose(1, 2).flatten(2)), dropout_, is_training());
 }
 
 Tensor SelfAttention::forward(const Tensor& x, const FrameContext& context) {

@@ -1,5 +1,8 @@
 #include "src/nn/subsampling.h"
 
+#include <cmath>
+#include <string>
+
 #include "src/base/error.h"
 
 namespace earshot {
@@ -31,6 +34,23 @@ Subsampling::Subsampling(const SubsamplingOptions& options, int64_t num_features
   register_module("depthwise", depthwise_);
   register_module("pointwise", pointwise_);
   output_ = register_module("output", torch::nn::Linear(options.channels * bins, dim));
+  Initialise();
+}
+
+void Subsampling::Initialise() {
+  const torch::NoGradGuard no_grad;
+  // He et al. 2015, eq. 10. With torch's own start, whose biases and small gains add up over the layers,
+  // nine tenths of what comes out would be a constant, and CTC stays long on its first plateau.
+  for (auto& item : named_parameters()) {
+    Tensor& p = item.value();
+    if (p.dim() == 1) {
+      p.zero_();
+    } else {
+      const double fan_in = static_cast<double>(p.numel()) / static_cast<double>(p.size(0));
+      const bool relu_follows = item.key().find("depthwise") == std::string::npos && p.dim() == 4;
+      p.normal_(0, std::sqrt((relu_follows ? 2.0 : 1.0) / fan_in));
+    }
+  }
 }
 
 Tensor Subsampling::Convolve(const Tensor& features) {

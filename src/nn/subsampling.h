@@ -48,6 +48,7 @@ class Subsampling : public torch::nn::Module {
   int64_t Span() const { return options_.factor == 4 ? 7 : 15; }
 
  private:
+  void Initialise();
   // (N, T, C) with T = factor (T' - 1) + Span() -> (N, T', D).
   torch::Tensor Convolve(const torch::Tensor& features);
 

@@ -5,6 +5,8 @@ int main(int argc, char** argv) {
   return earshot::RunProgram(argc, argv,
                              {
                                  earshot::AddPrepare,
+                                 earshot::AddTrain,
+                                 earshot::AddAlign,
                                  earshot::AddFeatures,
                              });
 }

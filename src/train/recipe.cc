@@ -1,0 +1,101 @@
+#include "src/train/recipe.h"
+
+#include "src/base/atomic_file.h"
+#include "src/base/error.h"
+
+namespace earshot {
+
+void DataOptions::Visit(OptionVisitor& v) {
+  v.Field("train", train);
+  v.Field("dev", dev);
+  v.Field("train_split", train_split);
+  v.Field("dev_split", dev_split);
+  v.Group("normalize", normalize);
+  v.Group("sampler", sampler);
+  v.Group("loader", loader);
+  v.Group("augment", augment);
+  v.Group("spec_augment", spec_augment);
+  v.Field("silence_probability", silence_probability);
+}
+
+void DataOptions::Validate() const {
+  if (train.empty())
+    Throw("data.train is empty; name the training manifest, by --set data.train=FILE.jsonl for example");
+  if (!(silence_probability >= 0 && silence_probability < 1)) {
+    Throw("data.silence_probability is {}, expected at least 0 and below 1", silence_probability);
+  }
+  sampler.Validate();
+  loader.Validate();
+  augment.Validate();
+  spec_augment.Validate();
+}
+
+void TrainOptions::Visit(OptionVisitor& v) {
+  v.Field("seed", seed);
+  v.Field("epochs", epochs);
+  v.Field("max_steps", max_steps);
+  v.Field("accumulate", accumulate);
+  v.Field("workers", workers);
+  v.Enum("precision", precision,
+         {{"auto", Precision::kAuto}, {"float", Precision::kFloat}, {"bfloat16", Precision::kBFloat16}});
+  v.Field("clip_norm", clip_norm);
+  v.Field("average_decay", average_decay);
+  v.Group("optimizer", optimizer);
+  v.Group("schedule", schedule);
+  v.Group("loss", loss);
+  v.Field("evaluate_every", evaluate_every);
+  v.Field("keep_checkpoints", keep_checkpoints);
+  v.Field("save_every", save_every);
+  v.Field("average_best", average_best);
+}
+
+void TrainOptions::Validate() const {
+  const auto at_least = [](const char* key, int64_t value, int64_t least) {
+    if (value < least) Throw("train.{} is {}, expected {} or more", key, value, least);
+  };
+  at_least("epochs", epochs, 1);
+  at_least("max_steps", max_steps, 0);
+  at_least("accumulate", accumulate, 1);
+  at_least("workers", workers, 0);
+  at_least("evaluate_every", evaluate_every, 1);
+  at_least("keep_checkpoints", keep_checkpoints, 1);
+  at_least("save_every", save_every, 1);
+  at_least("average_best", average_best, 1);
+  if (!(clip_norm >= 0)) Throw("train.clip_norm is {}, expected 0 or more", clip_norm);
+  if (!(average_decay >= 0 && average_decay < 1))
+    Throw("train.average_decay is {}, expected at least 0 and below 1", average_decay);
+  optimizer.Validate();
+  schedule.Validate();
+  loss.Validate();
+}
+
+void Recipe::Visit(OptionVisitor& v) {
+  v.Group("model", model);
+  v.Group("tokenizer", tokenizer);
+  v.Field("tokenizer_model", tokenizer_model);
+  v.Field("init_from", init_from);
+  v.Group("data", data);
+  v.Group("train", train);
+}
+
+void Recipe::Validate() const {
+  model.Validate();
+  tokenizer.Validate();
+  data.Validate();
+  train.Validate();
+  const int rate = model.features.fbank.sample_rate;
+  if (data.augment.wave.sample_rate != rate) {
+    Throw("data.augment.wave.sample_rate is {}, model.features.fbank.sample_rate {}: expected the same",
+          data.augment.wave.sample_rate, rate);
+  }
+}
+
+Recipe LoadRecipe(const std::vector<std::string>& files, const std::vector<std::string>& sets) {
+  Recipe recipe;
+  for (const std::string& file : files) ReadOptions(file, ReadFile(file), {}, recipe);
+  ReadOptions("--set", "", sets, recipe);
+  recipe.Validate();
+  return recipe;
+}
+
+}  // namespace earshot
