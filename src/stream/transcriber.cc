@@ -1,0 +1,126 @@
+#include "src/stream/transcriber.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "src/base/error.h"
+#include "src/decode/ctc_greedy.h"
+#include "src/frontend/online_features.h"
+
+namespace earshot {
+namespace {
+
+// One recording on its way: samples go in, the transcript comes out.
+class Recording {
+ public:
+  Recording(std::shared_ptr<const AsrModel> model, const TranscriberOptions& options,
+            const TranscribeCallbacks& callbacks)
+      : model_(std::move(model)),
+        callbacks_(callbacks),
+        features_(model_->extractor()),
+        acoustic_(MakeAcousticStream(model_, options.window)),
+        decoder_(model_->tokenizer(), model_->encoder_frame_s()),
+        segmenter_(options.segmenter) {
+    const double frame_s = model_->encoder_frame_s() / model_->config().encoder.subsampling.factor;
+    chunk_frames_ = std::max<int64_t>(1, std::llround(options.chunk_s / frame_s));
+  }
+
+  void AcceptWaveform(std::span<const float> samples) {
+    features_.AcceptWaveform(samples);
+    if (features_.NumFramesReady() - recognized_ >= chunk_frames_) Recognize(false);
+  }
+
+  Transcript Finish() {
+    features_.InputFinished();
+    transcript_.duration_s = Seconds();
+    Recognize(true);
+    Append(segmenter_.InputFinished());
+    return std::move(transcript_);
+  }
+
+ private:
+  double Seconds() const { return static_cast<double>(features_.num_samples()) / model_->sample_rate(); }
+
+  // All frames that are ready, through network, decoder and segmenter.
+  void Recognize(bool final) {
+    const int64_t ready = features_.NumFramesReady();
+    std::vector<float> chunk;  // (t, C)
+    if (ready > recognized_) {
+      const std::span<const float> frames = features_.GetFrames(recognized_, ready);
+      chunk.assign(frames.begin(), frames.end());
+      model_->cmvn().Apply(chunk);
+    }
+    features_.DiscardBefore(ready);
+    recognized_ = ready;
+    const AcousticFrames frames = acoustic_->Accept(chunk, final);
+    if (frames.log_probs.defined()) decoder_.Accept(frames.log_probs);
+    if (frames.gate.defined() && callbacks_.gate) {
+      const torch::Tensor gate = frames.gate.contiguous();
+      callbacks_.gate({gate.data_ptr<float>(), static_cast<size_t>(gate.numel())});
+    }
+    for (Word& word : decoder_.TakeWords(final)) {
+      // The last encoder frame may stick out behind the end.
+      if (final) word.end_s = std::min(word.end_s, transcript_.duration_s);
+      Append(segmenter_.AcceptWord(std::move(word)));
+    }
+    if (callbacks_.progress) callbacks_.progress(Seconds());
+  }
+
+  void Append(std::vector<Segment> segments) {
+    for (Segment& segment : segments) {
+      if (!transcript_.text.empty()) transcript_.text += ' ';
+      transcript_.text += segment.text;
+      transcript_.segments.push_back(std::move(segment));
+    }
+  }
+
+  std::shared_ptr<const AsrModel> model_;
+  const TranscribeCallbacks& callbacks_;
+  OnlineFeatures features_;
+  std::unique_ptr<AcousticStream> acoustic_;
+  CtcGreedyDecoder decoder_;
+  Segmenter segmenter_;
+  int64_t chunk_frames_ = 0;
+  int64_t recognized_ = 0;  // frames that went through the network
+  Transcript transcript_;
+};
+
+}  // namespace
+
+void TranscriberOptions::Visit(OptionVisitor& v) {
+  v.Field("chunk_s", chunk_s);
+  v.Group("window", window);
+  v.Group("segmenter", segmenter);
+}
+
+void TranscriberOptions::Validate() const {
+  if (!(chunk_s > 0 && chunk_s <= 600)) Throw("chunk_s is {}, expected more than 0 and at most 600", chunk_s);
+  window.Validate();
+  segmenter.Validate();
+}
+
+Transcriber::Transcriber(std::shared_ptr<const AsrModel> model, const TranscriberOptions& options)
+    : model_(std::move(model)), options_(options) {
+  options_.Validate();
+}
+
+Transcript Transcriber::Transcribe(AudioReader& reader, const TranscribeCallbacks& callbacks) const {
+  EARSHOT_CHECK(reader.sample_rate() == sample_rate(), "a reader of {} Hz for a model of {} Hz", reader.sample_rate(),
+                sample_rate());
+  Recording recording(model_, options_, callbacks);
+  std::vector<float> block(static_cast<size_t>(sample_rate()));  // a second at a time
+  while (const size_t n = reader.Read(block)) recording.AcceptWaveform(std::span<const float>(block).first(n));
+  return recording.Finish();
+}
+
+Transcript Transcriber::Transcribe(std::span<const float> samples, const TranscribeCallbacks& callbacks) const {
+  Recording recording(model_, options_, callbacks);
+  const auto block = static_cast<size_t>(sample_rate());
+  for (; samples.size() > block; samples = samples.subspan(block)) recording.AcceptWaveform(samples.first(block));
+  recording.AcceptWaveform(samples);
+  return recording.Finish();
+}
+
+}  // namespace earshot
