@@ -34,12 +34,16 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
   get_filename_component(Libtorch_LIBRARY_DIR "${Libtorch_CPU_LIBRARY}" DIRECTORY)
   # The wheel leaves libcudart and libcupti, which libtorch_cpu names, to wheels of their own.
   file(GLOB _libtorch_cuda_dirs "${_libtorch_root}/../nvidia/*/lib")
+  # The wheel carries the headers of another fmt than the one that we link; ours must be found first.
+  get_target_property(_fmt_include fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+  file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/fmt_first")
+  file(CREATE_LINK "${_fmt_include}/fmt" "${CMAKE_BINARY_DIR}/fmt_first/fmt" SYMBOLIC)
   add_library(Libtorch::Libtorch INTERFACE IMPORTED)
   target_include_directories(Libtorch::Libtorch SYSTEM INTERFACE
-    "${Libtorch_INCLUDE_DIR}" "${Libtorch_INCLUDE_DIR}/torch/csrc/api/include")
+    "${CMAKE_BINARY_DIR}/fmt_first" "${Libtorch_INCLUDE_DIR}" "${Libtorch_INCLUDE_DIR}/torch/csrc/api/include")
   target_link_libraries(Libtorch::Libtorch INTERFACE "${Libtorch_CPU_LIBRARY}" "${Libtorch_C10_LIBRARY}")
   target_compile_options(Libtorch::Libtorch INTERFACE -fopenmp)
-  target_link_options(Libtorch::Libtorch INTERFACE "-Wl,-rpath,${Libtorch_LIBRARY_DIR}" -Wl,--allow-shlib-undefined)
+  target_link_options(Libtorch::Libtorch INTERFACE -fopenmp "-Wl,-rpath,${Libtorch_LIBRARY_DIR}" -Wl,--allow-shlib-undefined)
   foreach(_dir ${_libtorch_cuda_dirs})
     get_filename_component(_dir "${_dir}" REALPATH)
     # DT_RPATH, not DT_RUNPATH: the lookup of libtorch's own dependencies must see it.
