@@ -20,7 +20,13 @@ endfunction()
 # Everything of torch goes through one precompiled header: torch/torch.h costs 22 s a file without.
 function(earshot_use_torch target)
   target_link_libraries(${target} PUBLIC Libtorch::Libtorch)
-  # GCC takes a precompiled header only under the very flags it was made with.
+  # GCC takes a precompiled header only under the very flags it was made with, so programs are compiled
+  # with -fPIC as the libraries are, not with -fPIE.
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "EXECUTABLE")
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
   target_precompile_headers(${target} REUSE_FROM earshot_torch_pch)
 endfunction()
 

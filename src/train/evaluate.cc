@@ -80,15 +80,15 @@ void RecognizeBatch(const AsrModel& model, const std::vector<Utterance>& utteran
 
 Evaluation Evaluate(const AsrModel& model, const std::vector<Utterance>& utterances, const EvaluateOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  // Batches of similar durations, the longest first.
+  // Batches of similar durations, the longest first. Where the manifest tells none, the file does.
+  const std::vector<double> durations = Durations(utterances);
   std::vector<size_t> order(utterances.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return utterances[a].duration_s > utterances[b].duration_s; });
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return durations[a] > durations[b]; });
   std::vector<std::vector<size_t>> batches;
   int64_t longest = 0;
   for (const size_t u : order) {
-    const auto frames = static_cast<int64_t>(std::max(1.0, utterances[u].duration_s * 100));
+    const auto frames = static_cast<int64_t>(std::max(1.0, durations[u] * 100));
     const bool fits =
         !batches.empty() && static_cast<int64_t>(batches.back().size() + 1) * longest <= options.max_batch_frames;
     if (!fits) {

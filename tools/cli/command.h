@@ -28,9 +28,14 @@ namespace earshot {
 using AddCommand = void (*)(CLI::App& app);
 
 void AddAlign(CLI::App& app);
+void AddAverage(CLI::App& app);
+void AddEvaluate(CLI::App& app);
 void AddFeatures(CLI::App& app);
+void AddInfo(CLI::App& app);
+void AddPlot(CLI::App& app);
 void AddPrepare(CLI::App& app);
 void AddTrain(CLI::App& app);
+void AddTranscribe(CLI::App& app);
 
 // Parses the arguments and runs the subcommand they name. Returns the exit code: 0, or 1 after one line
 // "earshot: WHAT" on stderr, whatever was thrown. Options of the program itself (--log-level, --quiet)

@@ -4,8 +4,13 @@
 int main(int argc, char** argv) {
   return earshot::RunProgram(argc, argv,
                              {
+                                 earshot::AddTranscribe,
+                                 earshot::AddEvaluate,
+                                 earshot::AddPlot,
+                                 earshot::AddInfo,
                                  earshot::AddPrepare,
                                  earshot::AddTrain,
+                                 earshot::AddAverage,
                                  earshot::AddAlign,
                                  earshot::AddFeatures,
                              });
