@@ -56,18 +56,19 @@ std::vector<std::string> ReadList(const std::string& list) {
   return paths;
 }
 
-std::vector<std::vector<float>> LoadAll(const std::string& list, int sample_rate) {
+}  // namespace
+
+std::vector<std::vector<float>> LoadRecordings(const std::string& list, int sample_rate) {
   std::vector<std::vector<float>> recordings;
   for (const std::string& path : ReadList(list)) {
     AudioOptions audio;
     audio.sample_rate = sample_rate;
+    audio.allow_damaged = true;  // what is left of a noise is noise
     recordings.push_back(ReadAudio(path, audio));
     if (MeanSquare(recordings.back()) == 0) Throw("{} (from {}): only silence, take it off the list", path, list);
   }
   return recordings;
 }
-
-}  // namespace
 
 void WaveAugmentOptions::Visit(OptionVisitor& v) {
   v.Field("sample_rate", sample_rate);
@@ -96,8 +97,8 @@ void WaveAugmentOptions::Validate() const {
 
 WaveAugment::WaveAugment(const WaveAugmentOptions& options) : options_(options) {
   options_.Validate();
-  if (options_.noise_probability > 0) noises_ = LoadAll(options_.noise_list, options_.sample_rate);
-  if (options_.rir_probability > 0) rooms_ = LoadAll(options_.rir_list, options_.sample_rate);
+  if (options_.noise_probability > 0) noises_ = LoadRecordings(options_.noise_list, options_.sample_rate);
+  if (options_.rir_probability > 0) rooms_ = LoadRecordings(options_.rir_list, options_.sample_rate);
 }
 
 void WaveAugment::Apply(std::vector<float>& samples, int sample_rate, Random& random) const {

@@ -57,6 +57,10 @@ class WaveAugment {
   std::vector<std::vector<float>> rooms_;
 };
 
+// The recordings of a noise_list or rir_list, whole, at this rate. Throws Error when the list or one of them cannot be
+// read, or one is silent.
+std::vector<std::vector<float>> LoadRecordings(const std::string& list, int sample_rate);
+
 // The steps, for tests and for callers with draws of their own.
 
 // factor times as fast, pitch with it: S / factor samples, rounded.

@@ -124,7 +124,9 @@ SafetensorsFile LoadSafetensors(const std::string& path) {
 
   SafetensorsFile result;
   std::vector<Entry> entries;
-  for (const auto& [name, value] : ParseHeader(path, text).items()) {
+  // Named, because items() only refers to it.
+  const json header = ParseHeader(path, text);
+  for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
       entries.push_back(ParseEntry(path, name, value));
       continue;

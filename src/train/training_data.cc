@@ -13,6 +13,7 @@
 #include "src/base/error.h"
 #include "src/base/log.h"
 #include "src/frontend/feature_extractor.h"
+#include "src/frontend/wave_augment.h"
 
 namespace earshot {
 namespace {
@@ -89,11 +90,7 @@ GlobalCmvn ComputeCmvn(const FeatureOptions& features, const std::vector<Utteran
 }
 
 SilenceMaker::SilenceMaker(const std::string& noise_list, int sample_rate) : sample_rate_(sample_rate) {
-  if (noise_list.empty()) return;
-  for (const Utterance& noise : LoadManifest(noise_list)) {
-    std::vector<float> samples = ReadAudio(noise.audio_path, {.sample_rate = sample_rate});
-    if (!samples.empty()) noises_.push_back(std::move(samples));
-  }
+  if (!noise_list.empty()) noises_ = LoadRecordings(noise_list, sample_rate);
 }
 
 std::vector<float> SilenceMaker::Draw(Random& random) const {
