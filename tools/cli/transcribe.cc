@@ -48,7 +48,7 @@ class Progress {
     for (size_t i = 0; i < files.size(); ++i) {
       std::error_code error;
       const auto size = fs::file_size(files[i], error);
-      bytes_[i] = error || files[i] == "-" ? 1 : static_cast<double>(size);
+      bytes_[i] = error || files[i] == "-" ? 1 : std::max(1.0, static_cast<double>(size));
     }
     bar_.emplace("transcribe", static_cast<int64_t>(std::accumulate(bytes_.begin(), bytes_.end(), 0.0)));
   }
@@ -120,7 +120,8 @@ class TranscribeJob {
 
   // Throws Error when a file failed.
   void Finish() {
-    progress_.Finish();
+    // Where all failed, their lines say enough.
+    if (failures_.size() < arguments_.files.size()) progress_.Finish();
     if (failures_.empty()) return;
     if (arguments_.files.size() == 1) throw Error(failures_.front());
     Throw("{} of {} recordings could not be transcribed", failures_.size(), arguments_.files.size());
