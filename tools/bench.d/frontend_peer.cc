@@ -7,7 +7,7 @@
 #include <ctime>
 #include <vector>
 
-#include "kaldi-native-fbank/csrc/online-feature.h"
+#include <kaldi-native-fbank/csrc/online-feature.h>
 
 namespace {
 
