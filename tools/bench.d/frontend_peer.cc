@@ -2,12 +2,12 @@
 // library in its PyPI wheel (tools/bench.d/frontend compiles this file against the headers that lie there).
 //
 //   frontend_peer WAVE fbank|mfcc     WAVE: float samples of 16 kHz; prints the CPU seconds of one pass
+#include <kaldi-native-fbank/csrc/online-feature.h>
+
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <vector>
-
-#include <kaldi-native-fbank/csrc/online-feature.h>
 
 namespace {
 
