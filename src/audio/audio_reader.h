@@ -7,7 +7,8 @@
 //   std::vector<float> samples = ReadAudio("cut.flac", {.offset_s = 12.5, .duration_s = 3});
 //
 // WAV (PCM of 8, 16, 24, 32 bits, float, a-law, mu-law), AIFF, AU, NIST SPHERE, FLAC, Ogg Vorbis and Opus and MP3
-// are read in the process by libsndfile; everything else (m4a, webm, mkv, mp4, amr, wma ...) by an ffmpeg child.
+// are read in the process by libsndfile; everything else (m4a, webm, mkv, mp4, amr, wma ...) by an ffmpeg child, and so
+// are Ogg Opus files with time stamps that libsndfile refuses (see ogg_opus.h; their own rate is then 48 kHz).
 // Several channels become one by their mean; soxr changes the rate. Memory is constant: ten hours cost what one
 // second costs. A reader belongs to one thread at a time; different readers are independent.
 //

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "src/audio/ffmpeg_source.h"
+#include "src/audio/ogg_opus.h"
 #include "src/audio/sndfile_source.h"
 #include "src/base/error.h"
 
@@ -93,6 +94,7 @@ std::unique_ptr<AudioSource> OpenFile(const std::string& path, UniqueFd fd) {
   std::string reason;
   try {
     if (IsUnfinishedWav(fd.get())) throw NotSndfile("a WAV whose length was never filled in");
+    if (HasUnevenOggOpusPages(fd.get())) throw NotSndfile("Ogg Opus whose page positions do not follow its packets");
     return std::make_unique<SndfileSource>(AudioName(path), std::move(fd), SndfileSource::Options{});
   } catch (const NotSndfile& error) {
     reason = error.what();
