@@ -46,16 +46,19 @@ torch::ScalarType ParseType(const std::string& path, const std::string& tensor, 
   Throw("{}: tensor '{}' has type '{}', which is not one that Earshot reads", path, tensor, name);
 }
 
-// Bytes of a tensor; throws where the product leaves 63 bits.
+// Bytes of a tensor; throws where the product leaves 62 bits, zeros left out of it (torch's strides overflow beside
+// them).
 uint64_t Bytes(const std::string& path, const Entry& entry) {
-  uint64_t bytes = c10::elementSize(entry.type);
+  uint64_t product = c10::elementSize(entry.type);
+  bool empty = false;
   for (const int64_t size : entry.shape) {
-    if (size < 0 || (size > 0 && bytes > (uint64_t{1} << 62U) / static_cast<uint64_t>(size))) {
+    empty = empty || size == 0;
+    const uint64_t factor = size == 0 ? 1 : static_cast<uint64_t>(size);
+    if (size < 0 || product > (uint64_t{1} << 62U) / factor)
       Throw("{}: tensor '{}' has an impossible shape", path, entry.name);
-    }
-    bytes *= static_cast<uint64_t>(size);
+    product *= factor;
   }
-  return bytes;
+  return empty ? 0 : product;
 }
 
 Entry ParseEntry(const std::string& path, const std::string& name, const json& value) {

@@ -41,6 +41,7 @@ Tensor Convolution::Project(const Tensor& x) {
 
 Tensor Convolution::Depthwise(const Tensor& x) {
   const int64_t n = x.size(0), frames = x.size(1), dim = x.size(2), k = options_.kernel, half = (k - 1) / 2;
+  if (frames == 0) return x;
   const Tensor rows = x.transpose(1, 2);  // (N, D, T)
   if (options_.kind == ConvolutionKind::kCausal)
     return depthwise_(torch::constant_pad_nd(rows, {k - 1, 0})).transpose(1, 2);

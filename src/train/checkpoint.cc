@@ -50,7 +50,11 @@ void SaveCheckpoint(const std::string& folder, const RunState& state, const Tens
                       {"evaluated", state.evaluated},
                       {"seconds", state.seconds}};
   WriteFileAtomically((unfinished / kStateFile).string(), saved.dump(2) + "\n");
-  fs::remove_all(target, error);
+  if (fs::exists(target, error)) {
+    // Saved at this step before: the run has not moved, and a whole checkpoint is never taken away.
+    fs::remove_all(unfinished, error);
+    return;
+  }
   fs::rename(unfinished, target, error);
   if (error) Throw("{}: cannot be renamed to {}: {}", unfinished.string(), target.string(), error.message());
   const std::vector<fs::path> all = Finished(folder);

@@ -14,8 +14,7 @@ namespace {
 constexpr int64_t kUnlabelled = -1;
 
 // The token spoken in each encoder frame: 0 (blank) between words, kUnlabelled without an alignment.
-void FillLabels(const Example& example, int64_t frame_samples_ms, int64_t* labels, int64_t num_labels) {
-  const double frame_s = static_cast<double>(frame_samples_ms) / 1000.0;
+void FillLabels(const Example& example, double frame_s, int64_t* labels, int64_t num_labels) {
   if (example.token_spans.empty() && !example.tokens.empty()) return;
   const auto num = static_cast<int64_t>(std::ceil(example.duration_s / frame_s));
   for (int64_t t = 0; t < std::min(num, num_labels); ++t) {
@@ -45,7 +44,7 @@ Collated Collate(std::span<const Example* const> examples, const CollateOptions&
                   e.features.size(), e.num_frames, options.dim);
     tokens.insert(tokens.end(), e.tokens.begin(), e.tokens.end());
     token_lens.push_back(static_cast<int64_t>(e.tokens.size()));
-    FillLabels(e, options.subsampling * 10, out.targets.frame_labels[i].data_ptr<int64_t>(), encoder_frames);
+    FillLabels(e, options.encoder_frame_s, out.targets.frame_labels[i].data_ptr<int64_t>(), encoder_frames);
   }
   for (int view = 0; view < options.num_views; ++view) {
     for (int64_t i = 0; i < n; ++i) {

@@ -20,8 +20,9 @@ struct CollateOptions {
   // nullptr: nothing is masked.
   const SpecAugmentOptions* spec_augment = nullptr;
   const GlobalCmvn* cmvn = nullptr;
-  // Frames of one encoder frame; used by frame labels.
+  // Frames of one encoder frame, and its seconds; used by frame labels.
   int subsampling = 4;
+  double encoder_frame_s = 0.04;
   // Seed of the masks; each example adds its place in the batch.
   uint64_t seed = 0;
 };

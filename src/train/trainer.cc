@@ -37,13 +37,16 @@ bool UseBFloat16(Precision precision, torch::Device device) {
   return device.is_cuda() || __builtin_cpu_supports("avx512bf16");
 }
 
-std::string EpochName(int64_t epoch) { return fmt::format("epoch-{:03}", epoch); }
+std::string EpochName(int64_t epoch) { return fmt::format("epoch-{:05}", epoch); }
 
 }  // namespace
 
 class Trainer::Impl {
  public:
   Impl(const Recipe& recipe, const std::string& folder, const std::string& device);
+  ~Impl() { at::set_num_threads(cores_); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
   TrainResult Run(const std::atomic<bool>& stop);
 
  private:
@@ -74,6 +77,7 @@ class Trainer::Impl {
   Recipe recipe_;
   std::string folder_;
   torch::Device device_;
+  int cores_ = 1;  // threads that torch had before
   int num_workers_ = 1;
   TrainingData data_;
   std::shared_ptr<AsrModel> model_;     // being trained
@@ -91,9 +95,9 @@ class Trainer::Impl {
 Trainer::Impl::Impl(const Recipe& recipe, const std::string& folder, const std::string& device)
     : recipe_(recipe), folder_(folder), device_(ParseDevice(device)) {
   recipe_.Validate();
-  const int cores = at::get_num_threads();
-  num_workers_ = device_.is_cuda() ? 1 : recipe_.train.workers > 0 ? recipe_.train.workers : cores;
-  at::set_num_threads(std::max(1, cores / num_workers_));
+  cores_ = at::get_num_threads();
+  num_workers_ = device_.is_cuda() ? 1 : recipe_.train.workers > 0 ? recipe_.train.workers : cores_;
+  at::set_num_threads(std::max(1, cores_ / num_workers_));
   data_ = LoadTrainingData(recipe_.data);
   std::error_code error;
   fs::create_directories(folder_, error);

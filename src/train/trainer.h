@@ -6,7 +6,7 @@
 //   exp/an4/recipe.yaml       the whole recipe as it was run
 //   exp/an4/tokenizer.model   trained on the training texts
 //   exp/an4/checkpoints/      optimiser, averages, sampler; see checkpoint.h
-//   exp/an4/models/epoch-012/ the moving average after an evaluation; the best few are kept
+//   exp/an4/models/epoch-00012/ the moving average after an evaluation; the best few are kept
 //   exp/an4/model/            the best, or the mean of the best: what transcribe, evaluate and ship take
 //   exp/an4/log.jsonl         one line an epoch: losses, rates, error rates, speed
 //   exp/an4/tensorboard/      events

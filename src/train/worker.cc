@@ -122,6 +122,7 @@ StepLosses WorkerPool::RunShare(Worker& worker, const std::vector<const Example*
                                             .spec_augment = &options_.spec_augment,
                                             .cmvn = &model_.cmvn(),
                                             .subsampling = model_.config().encoder.subsampling.factor,
+                                            .encoder_frame_s = model_.encoder_frame_s(),
                                             .seed = options.seed});
   LossOptions loss_options = options_.loss;
   loss_options.frame_weight = options.frame_weight;

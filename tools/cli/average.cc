@@ -50,7 +50,7 @@ void AddAverage(CLI::App& app) {
   command->add_option("-o,--output", arguments->output, "model folder of the mean")->type_name("DIR")->required();
   command->add_flag("--half", arguments->half, "store the weights in 16 bits, to ship them");
   command->footer(Examples({
-      {"earshot average -o exp/an4/mean exp/an4/models/epoch-09*", "often better than each of them"},
+      {"earshot average -o exp/an4/mean exp/an4/models/epoch-0009*", "often better than each of them"},
       {"earshot average --half -o models/an4 exp/an4/model", "one model, in half the bytes"},
   }));
   command->callback([arguments] { RunAverage(*arguments); });

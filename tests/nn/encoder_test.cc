@@ -1,0 +1,278 @@
+#include "src/nn/encoder.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "src/base/error.h"
+#include "src/base/random.h"
+#include "src/nn/dropout.h"
+#include "tests/support/tensor_match.h"
+
+namespace earshot {
+namespace {
+
+using torch::Tensor;
+
+constexpr int64_t kFeatures = 8;
+
+EncoderOptions Tiny(const std::string& pattern, GateKind gate = GateKind::kLearned,
+                    ConvolutionKind convolution = ConvolutionKind::kChunked) {
+  EncoderOptions o;
+  o.num_layers = 2;
+  o.dim = 16;
+  o.heads = 2;
+  o.feed_forward_dim = 24;
+  o.pattern = pattern;
+  o.subsampling.channels = 4;
+  o.convolution = {.kind = convolution, .kernel = 5, .chunk = 4};
+  // Half open, so that it matters.
+  o.gate = {.kind = gate, .hidden_dim = 4, .initial_bias = 0, .energy_threshold = 0, .energy_slope = 2};
+  return o;
+}
+
+std::shared_ptr<Encoder> MakeEncoder(const EncoderOptions& options) {
+  torch::manual_seed(7);
+  auto encoder = std::make_shared<Encoder>(options, kFeatures);
+  encoder->eval();
+  return encoder;
+}
+
+struct Streamed {
+  Tensor x, gate;
+  std::vector<Tensor> intermediate;
+};
+
+// The whole of features (1, T, C) in random pieces of at most `most` frames, some of them empty.
+Streamed StreamInPieces(Encoder& encoder, const Tensor& features, int64_t most, Random& random,
+                        const Encoder::Conditioning& conditioning = {}) {
+  EncoderState state = encoder.StartStream();
+  std::vector<Tensor> x, gate;
+  std::vector<std::vector<Tensor>> intermediate(encoder.options().intermediate_layers.size());
+  const auto take = [&](const EncoderOutput& out) {
+    EXPECT_EQ(out.lens[0].item<int64_t>(), out.x.size(1));
+    x.push_back(out.x);
+    if (out.gate.defined()) gate.push_back(out.gate);
+    for (size_t i = 0; i < out.intermediate.size(); ++i) intermediate[i].push_back(out.intermediate[i]);
+  };
+  for (int64_t begin = 0; begin < features.size(1);) {
+    const int64_t size = std::min(random.Index(most + 1), features.size(1) - begin);
+    take(encoder.Stream(features.narrow(1, begin, size), false, state, conditioning));
+    begin += size;
+  }
+  take(encoder.Stream({}, true, state, conditioning));
+  Streamed whole{.x = torch::cat(x, 1)};
+  if (!gate.empty()) whole.gate = torch::cat(gate, 1);
+  for (const auto& parts : intermediate) whole.intermediate.push_back(torch::cat(parts, 1));
+  return whole;
+}
+
+Tensor Lens(const std::vector<int64_t>& lens) { return torch::tensor(lens, torch::kInt64); }
+
+class EncoderTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(EncoderTest, StreamsAsTheWhole) {
+  const torch::NoGradGuard no_grad;
+  Random random(1);
+  for (const GateKind gate : {GateKind::kOff, GateKind::kEnergy, GateKind::kLearned}) {
+    for (const ConvolutionKind kind :
+         {ConvolutionKind::kChunked, ConvolutionKind::kCausal, ConvolutionKind::kSymmetric}) {
+      const auto encoder = MakeEncoder(Tiny(GetParam(), gate, kind));
+      for (const int64_t frames : {1, 4, 9, 122}) {
+        const Tensor features = torch::randn({1, frames, kFeatures});
+        const EncoderOutput whole = encoder->forward(features, Lens({frames}));
+        const Streamed streamed = StreamInPieces(*encoder, features, frames < 10 ? 2 : 40, random);
+        const std::string what =
+            fmt::format("gate {}, convolution {}, {} frames", static_cast<int>(gate), static_cast<int>(kind), frames);
+        EXPECT_TRUE(TensorsMatch(streamed.x, whole.x, 1e-4)) << what;
+        EXPECT_TRUE(TensorsMatch(streamed.gate, whole.gate, 1e-5)) << what;
+      }
+    }
+  }
+}
+
+TEST_P(EncoderTest, BatchAndPaddingChangeNothing) {
+  const torch::NoGradGuard no_grad;
+  for (const GateKind gate : {GateKind::kEnergy, GateKind::kLearned}) {
+    const auto encoder = MakeEncoder(Tiny(GetParam(), gate));
+    const std::vector<int64_t> lens = {1, 90, 7, 53};
+    Tensor batch = torch::zeros({4, 97, kFeatures});
+    for (size_t i = 0; i < lens.size(); ++i) batch[static_cast<int64_t>(i)].narrow(0, 0, lens[i]).normal_();
+    const EncoderOutput all = encoder->forward(batch, Lens(lens));
+    for (size_t i = 0; i < lens.size(); ++i) {
+      const auto n = static_cast<int64_t>(i);
+      const EncoderOutput one = encoder->forward(batch.narrow(0, n, 1).narrow(1, 0, lens[i]), Lens({lens[i]}));
+      const int64_t frames = one.x.size(1);
+      EXPECT_EQ(all.lens[n].item<int64_t>(), frames);
+      EXPECT_EQ(one.lens[0].item<int64_t>(), frames);
+      EXPECT_TRUE(TensorsMatch(all.x.narrow(0, n, 1).narrow(1, 0, frames), one.x, 1e-5)) << lens[i] << " frames";
+      EXPECT_TRUE(TensorsMatch(all.gate.narrow(0, n, 1).narrow(1, 0, frames), one.gate, 1e-5)) << lens[i] << " frames";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Patterns, EncoderTest,
+    testing::Values("local(chunk=4,left=8)", "local(chunk=4,left=8,lookahead=2)", "local(chunk=4,left=-1)",
+                    "sliding(left=5,right=0)", "sliding(left=5,right=2)",
+                    "sliding(left=2,right=0)+strided(every=4,reach=16)", "strided(every=3,reach=20,lookahead=4)",
+                    "blockwise(block=4,offsets=-2;1)", "full(causal=true)",
+                    "local(chunk=4,left=4)+memory(slots=2,chunk=4)",
+                    "sliding(left=3,right=1)+strided(every=4,reach=16)+memory(slots=3,chunk=6,lag=2)"));
+
+// Nothing can be given before the end, and then all of it.
+TEST(EncoderStreamTest, FullAttentionWaitsForTheEnd) {
+  const torch::NoGradGuard no_grad;
+  const auto encoder = MakeEncoder(Tiny("full"));
+  const Tensor features = torch::randn({1, 60, kFeatures});
+  EncoderState state = encoder->StartStream();
+  EXPECT_EQ(encoder->Stream(features, false, state).x.size(1), 0);
+  EXPECT_TRUE(TensorsMatch(encoder->Stream({}, true, state).x, encoder->forward(features, Lens({60})).x, 1e-4));
+}
+
+TEST(EncoderStreamTest, StreamsOfNothing) {
+  const torch::NoGradGuard no_grad;
+  for (const char* pattern : {"local(chunk=4,left=8)+memory(slots=2,chunk=4)", "full(causal=true)"}) {
+    for (const GateKind gate : {GateKind::kOff, GateKind::kEnergy, GateKind::kLearned}) {
+      const auto encoder = MakeEncoder(Tiny(pattern, gate));
+      const std::vector<int64_t> nothing = {1, 0, 16};
+      EncoderState state = encoder->StartStream();
+      EXPECT_EQ(encoder->Stream({}, true, state).x.sizes().vec(), nothing);
+      EncoderState empty = encoder->StartStream();
+      EXPECT_EQ(encoder->Stream(torch::zeros({1, 0, kFeatures}), false, empty).x.sizes().vec(), nothing);
+      EXPECT_EQ(encoder->Stream({}, true, empty).x.sizes().vec(), nothing);
+      EXPECT_EQ(encoder->forward(torch::zeros({1, 0, kFeatures}), Lens({0})).x.sizes().vec(), nothing);
+    }
+  }
+  const auto encoder = MakeEncoder(Tiny("local"));
+  EncoderState state = encoder->StartStream();
+  EXPECT_THROW(encoder->Stream({}, false, state), LogicError);
+  EncoderState other;
+  EXPECT_THROW(encoder->Stream(torch::zeros({1, 5, kFeatures}), false, other), LogicError);
+}
+
+TEST(EncoderStreamTest, IntermediateOutputsAndConditioning) {
+  const torch::NoGradGuard no_grad;
+  EncoderOptions options = Tiny("local(chunk=4,left=8,lookahead=1)+strided(every=4,reach=16)");
+  options.num_layers = 3;
+  options.intermediate_layers = {1, 2};
+  options.input_scale = 4;
+  options.bias = false;
+  const auto encoder = MakeEncoder(options);
+  const Tensor matrix = torch::randn({16, 16});
+  const Encoder::Conditioning conditioning = [&](const Tensor& x) { return torch::tanh(torch::matmul(x, matrix)); };
+  const Tensor features = torch::randn({1, 131, kFeatures});
+  const EncoderOutput whole = encoder->forward(features, Lens({131}), conditioning);
+  ASSERT_EQ(whole.intermediate.size(), 2);
+  EXPECT_FALSE(TensorsMatch(encoder->forward(features, Lens({131})).x, whole.x, 1e-3));
+  Random random(3);
+  const Streamed streamed = StreamInPieces(*encoder, features, 30, random, conditioning);
+  EXPECT_TRUE(TensorsMatch(streamed.x, whole.x, 1e-4));
+  for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(TensorsMatch(streamed.intermediate[i], whole.intermediate[i], 1e-4));
+}
+
+void Count(const Tensor& t, int64_t& values) {
+  if (t.defined()) values += t.numel();
+}
+
+// Everything that a stream keeps, in numbers.
+int64_t StateSize(const EncoderState& state) {
+  int64_t values = 0;
+  Count(state.subsampling.frames, values);
+  for (const BlockState& b : state.blocks) {
+    const SelfAttentionState& a = b.attention;
+    for (const Tensor& t : {a.k, a.v, a.log_gate, a.pending_q, a.pending_x, a.pending_memory_q, a.pending_log_gate,
+                            a.memory, b.convolution.inputs, b.before_attention, b.before_convolution, b.gate})
+      Count(t, values);
+    values += static_cast<int64_t>(a.key_positions.size());
+  }
+  return values;
+}
+
+TEST(EncoderStreamTest, StateOfABoundedPatternStaysAsItIs) {
+  const torch::NoGradGuard no_grad;
+  const auto size_after = [](Encoder& encoder, const std::vector<int64_t>& frames) {
+    EncoderState state = encoder.StartStream();
+    std::vector<int64_t> sizes;
+    int64_t done = 0;
+    for (const int64_t end : frames) {
+      for (; done < end; done += 400) encoder.Stream(torch::randn({1, 400, kFeatures}), false, state);
+      sizes.push_back(StateSize(state));
+    }
+    return sizes;
+  };
+  for (const char* pattern : {"local(chunk=4,left=8,lookahead=1)+strided(every=4,reach=40)+memory(slots=2,chunk=4)",
+                              "sliding(left=7,right=2)", "blockwise(block=5,offsets=-3;1)"}) {
+    const auto sizes = size_after(*MakeEncoder(Tiny(pattern)), {2000, 20000});
+    EXPECT_EQ(sizes[0], sizes[1]) << pattern;
+  }
+  const auto sizes = size_after(*MakeEncoder(Tiny("full(causal=true)")), {800, 1600});
+  EXPECT_GT(sizes[1], sizes[0]);
+}
+
+TEST(EncoderTrainingTest, EveryParameterHasAFiniteGradient) {
+  EncoderOptions options = Tiny("local(chunk=4,left=4)+strided(every=8,reach=32)+memory(slots=2,chunk=4)");
+  const auto encoder = MakeEncoder(options);
+  encoder->train();
+  SeedDropout(3);
+  const EncoderOutput out = encoder->forward(torch::randn({2, 80, kFeatures}), Lens({80, 41}));
+  (out.x * torch::randn_like(out.x)).sum().backward();
+  for (const auto& p : encoder->named_parameters()) {
+    ASSERT_TRUE(p.value().grad().defined()) << p.key();
+    EXPECT_TRUE(p.value().grad().isfinite().all().item<bool>()) << p.key();
+    EXPECT_GT(p.value().grad().abs().max().item<double>(), 0) << p.key();
+  }
+}
+
+TEST(EncoderTrainingTest, DrawsFollowTheSeedAlone) {
+  EncoderOptions options = Tiny("local");
+  options.layer_drop = 0.5;
+  const auto encoder = MakeEncoder(options);
+  encoder->train();
+  const Tensor features = torch::randn({1, 50, kFeatures});
+  const auto run = [&](uint64_t seed) {
+    SeedDropout(seed);
+    return encoder->forward(features, Lens({50})).x.detach();
+  };
+  const Tensor first = run(1);
+  EXPECT_FALSE(torch::equal(run(2), first));
+  torch::manual_seed(99);
+  EXPECT_TRUE(torch::equal(run(1), first));
+}
+
+TEST(EncoderMapTest, AttentionMapsAreDistributionsWithinThePattern) {
+  const torch::NoGradGuard no_grad;
+  const auto encoder = MakeEncoder(Tiny("sliding(left=3,right=1)"));
+  const Tensor map = encoder->AttentionMap(torch::randn({1, 60, kFeatures}), Lens({60}), 2);
+  ASSERT_EQ(map.sizes().vec(), (std::vector<int64_t>{1, 15, 15}));
+  EXPECT_TRUE(TensorsMatch(map.sum(2), torch::ones({1, 15}), 1e-5));
+  for (int64_t q = 0; q < 15; ++q) {
+    for (int64_t k = 0; k < 15; ++k) EXPECT_EQ(map[0][q][k].item<double>() > 0, k >= q - 3 && k <= q + 1);
+  }
+  EXPECT_THROW(encoder->AttentionMap(torch::randn({1, 60, kFeatures}), Lens({60}), 3), Error);
+}
+
+TEST(EncoderOptionsTest, WhatCannotBeIsNamed) {
+  const auto error = [](const std::function<void(EncoderOptions&)>& change) -> std::string {
+    EncoderOptions options = Tiny("local");
+    change(options);
+    try {
+      options.Validate();
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(error([](EncoderOptions&) {}), "");
+  EXPECT_NE(error([](EncoderOptions& o) { o.heads = 3; }).find("encoder.dim"), std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.pattern = "locl"; }).find("local"), std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.intermediate_layers = {2}; }).find("intermediate_layers"),
+            std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.convolution.kernel = 4; }).find("kernel"), std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.subsampling.factor = 6; }).find("factor"), std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.gate.floor = 0; }).find("floor"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace earshot
