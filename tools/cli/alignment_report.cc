@@ -50,7 +50,7 @@ std::string FormatAlignment(const ReportedUtterance& utterance) {
   std::string reference, hypothesis, edits;
   size_t used = 0;
   const auto end_row = [&] {
-    text += fmt::format("REF: {}\nHYP: {}\n", Trimmed(reference), Trimmed(hypothesis));
+    text += Trimmed("REF: " + reference) + "\n" + Trimmed("HYP: " + hypothesis) + "\n";
     if (const std::string row = Trimmed("     " + edits); !row.empty()) text += row + "\n";
     reference = hypothesis = edits = "";
     used = 0;

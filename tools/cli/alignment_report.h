@@ -1,9 +1,9 @@
 // Reference and hypothesis one above the other, word by word, as sclite's "pra" files have them:
 //
 //   an406-fcaw-b  2 errors of 4 words
-//   REF: RUBOUT G M **** SEVEN
+//   REF: RUBOUT G * M    SEVEN
 //   HYP: RUBOUT G N ECHO SEVEN
-//                 S I
+//                 I S
 //
 // S: substituted, D: deleted, I: inserted. Rows of long utterances are broken.
 #pragma once
