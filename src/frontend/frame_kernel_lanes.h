@@ -26,9 +26,9 @@ namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 
 constexpr int kLanes = EARSHOT_KERNEL_LANES;
 
-typedef float FloatVector __attribute__((vector_size(kLanes * sizeof(float))));
-typedef int32_t IntVector __attribute__((vector_size(kLanes * sizeof(int32_t))));
-typedef float UnalignedVector __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
+using FloatVector = float __attribute__((vector_size(kLanes * sizeof(float))));
+using IntVector = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
+using UnalignedVector = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 // One value of each of kLanes frames, with the operators that KissFFT and std::complex ask of a number.
 struct Lanes {
@@ -62,10 +62,12 @@ struct Lanes {
   friend Lanes operator*(std::size_t a, const Lanes& b) { return Lanes(static_cast<float>(a)) * b; }
 };
 
-// Found by std::exp(std::complex<Lanes>), with which KissFFT fills its table of twiddle factors.
+// Found by std::exp(std::complex<Lanes>), with which KissFFT fills its table of twiddle factors; so named for it.
+// NOLINTBEGIN(readability-identifier-naming)
 inline Lanes exp(const Lanes& x) { return ::exp(static_cast<double>(x)); }
 inline Lanes cos(const Lanes& x) { return ::cos(static_cast<double>(x)); }
 inline Lanes sin(const Lanes& x) { return ::sin(static_cast<double>(x)); }
+// NOLINTEND(readability-identifier-naming)
 
 // The natural log of positive, normal numbers. x = 2^e m with m in [sqrt(1/2), sqrt(2)), and
 // log(m) = 2 (s + s^3 / 3 + s^5 / 5 + ...) with s = (m - 1) / (m + 1), |s| < 0.172: what is left out after s^9 is
@@ -100,7 +102,7 @@ inline void Transpose(FloatVector (&rows)[kLanes]) {
   for (int width = 1; width < kLanes; width *= 2) {
     FloatVector shuffled[kLanes];
 #pragma GCC unroll 8
-    for (int i = 0; i < kLanes / 2; ++i) {
+    for (std::ptrdiff_t i = 0; i < kLanes / 2; ++i) {
       shuffled[2 * i] = InterleaveLow(rows[i], rows[i + kLanes / 2], kSequence);
       shuffled[2 * i + 1] = InterleaveHigh(rows[i], rows[i + kLanes / 2], kSequence);
     }
@@ -162,8 +164,8 @@ inline LanesKernel::LanesKernel(const FrameKernelSpec& spec)
   auto* window = reinterpret_cast<float*>(window_.data());
   for (int n = 0; n < spec.frame_length; ++n) window[n] = 0.5f * spec.window[n];
   auto* twiddles = reinterpret_cast<float*>(twiddles_.data());
-  for (int k = 0; k <= half_ / 2; ++k) {
-    const double angle = 2 * M_PI * k / spec.fft_size;
+  for (std::ptrdiff_t k = 0; k <= half_ / 2; ++k) {
+    const double angle = 2 * M_PI * static_cast<double>(k) / spec.fft_size;
     twiddles[2 * k] = static_cast<float>(::cos(angle));
     twiddles[2 * k + 1] = static_cast<float>(::sin(angle));
   }
@@ -221,8 +223,8 @@ inline void LanesKernel::PowerSpectrum(const Complex* half, Lanes* power) const 
   const auto* twiddles = reinterpret_cast<const float*>(twiddles_.data());
   const FloatVector dc = 2.0f * (z[0].v + z[1].v);
   power[0].v = dc * dc;
-  for (int k = 1; k <= half_ / 2; ++k) {
-    const int mirrored = half_ - k;
+  for (std::ptrdiff_t k = 1; k <= half_ / 2; ++k) {
+    const std::ptrdiff_t mirrored = half_ - k;
     const FloatVector a_real = z[2 * k].v, a_imag = z[2 * k + 1].v;
     const FloatVector b_real = z[2 * mirrored].v, b_imag = z[2 * mirrored + 1].v;
     const float c = twiddles[2 * k], s = twiddles[2 * k + 1];
@@ -312,6 +314,8 @@ inline void LanesKernel::Compute(const float* samples, int64_t shift, int64_t nu
   }
 }
 
+// Each file that includes this has them in a namespace of its own.
+// NOLINTBEGIN(misc-definitions-in-headers)
 FrameKernel* Make(const FrameKernelSpec& spec) { return new LanesKernel(spec); }
 
 void LogArray(const float* x, int count, float* out) {
@@ -323,5 +327,6 @@ void LogArray(const float* x, int count, float* out) {
     std::memcpy(out + i, &lanes, static_cast<std::size_t>(width) * sizeof(float));
   }
 }
+// NOLINTEND(misc-definitions-in-headers)
 
 }  // namespace earshot::EARSHOT_KERNEL_NAMESPACE
