@@ -14,6 +14,8 @@ namespace {
 
 // A word of the same speaker is looked for this often before any other will do.
 constexpr int kSpeakerTries = 8;
+// Energy is compared over this much on either side of a cut, or more where the fade is longer.
+constexpr double kQuietSeconds = 0.005;
 // Pieces are made louder or softer by no more than this: 12 dB.
 constexpr double kMaxGain = 4;
 
@@ -23,9 +25,18 @@ double MeanSquare(const std::vector<float>& samples) {
   return samples.empty() ? 0 : sum / static_cast<double>(samples.size());
 }
 
-// The sample in [from, to) round which 10 ms have the least energy; the one nearest to wanted among equals.
-int64_t QuietestPoint(const std::vector<float>& samples, int64_t from, int64_t to, int64_t wanted, int sample_rate) {
-  const int64_t size = static_cast<int64_t>(samples.size()), half = sample_rate / 200;
+// Where a cut may lie, and where it was aligned; samples.
+struct CutRange {
+  int64_t from;
+  int64_t to;
+  int64_t wanted;
+};
+
+// The sample of the range with the least energy from `half` before it to `half` behind it; the one nearest to wanted
+// among equals.
+int64_t QuietestPoint(const std::vector<float>& samples, const CutRange& range, int64_t half, int sample_rate) {
+  const auto [from, to, wanted] = range;
+  const auto size = static_cast<int64_t>(samples.size());
   const int64_t step = std::max(1, sample_rate / 1000);
   int64_t best = std::clamp<int64_t>(wanted, 0, size);
   double least = std::numeric_limits<double>::infinity();
@@ -214,11 +225,14 @@ std::pair<int64_t, int64_t> Splicer::Cut(const std::vector<float>& samples, cons
   const double earliest_s = span.first > 0 ? middle_s(span.first - 1) : 0;
   const double latest_s =
       last + 1 < words.size() ? middle_s(last + 1) : static_cast<double>(samples.size()) / sample_rate_;
-  const int64_t begin =
-      QuietestPoint(samples, at(std::max(earliest_s, start_s - search_s)),
-                    at(std::min(middle_s(span.first), start_s + search_s / 2)), at(start_s), sample_rate_);
-  const int64_t end = QuietestPoint(samples, at(std::max(middle_s(last), end_s - search_s / 2)),
-                                    at(std::min(latest_s, end_s + search_s)), at(end_s), sample_rate_);
+  // As wide as the fade at least: so that what fades is quiet, not a part of the word.
+  const auto half = static_cast<int64_t>(std::max(kQuietSeconds, options_.crossfade_ms / 1000) * sample_rate_);
+  const CutRange start{at(std::max(earliest_s, start_s - search_s)),
+                       at(std::min(middle_s(span.first), start_s + search_s / 2)), at(start_s)};
+  const CutRange stop{at(std::max(middle_s(last), end_s - search_s / 2)), at(std::min(latest_s, end_s + search_s)),
+                      at(end_s)};
+  const int64_t begin = QuietestPoint(samples, start, half, sample_rate_);
+  const int64_t end = QuietestPoint(samples, stop, half, sample_rate_);
   return {begin, std::max(begin, end)};
 }
 

@@ -37,7 +37,7 @@ enum class SpliceText {
 
 struct SpliceOptions {
   // Word alignments of the training utterances. Empty: nothing is cut, only whole utterances are joined.
-  std::string alignments;
+  std::string alignments = "";
   // Share of the utterances that are replaced by a splice of words.
   double probability = 0;
   SpliceText text = SpliceText::kRandom;
