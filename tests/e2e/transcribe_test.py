@@ -29,7 +29,7 @@ class TranscribeTest(support.EndToEndTest):
         expected = self.transcribe(support.SAMPLES / ONE)[0][1]
         self.assertNotEqual(expected, "")
         forms = {"16.wav": [], "24.wav": ["-c:a", "pcm_s24le"], "float.wav": ["-c:a", "pcm_f32le"],
-                 "two_channels.wav": ["-ac", "2"], "copy.flac": [], "apple.m4a": ["-c:a", "alac"],
+                 "copy.flac": [], "apple.m4a": ["-c:a", "alac"],
                  "matroska.mka": ["-c:a", "flac"], "sun.au": []}
         for name, options in forms.items():
             support.convert(support.SAMPLES / ONE, name, *options, folder=self.folder)
@@ -38,7 +38,8 @@ class TranscribeTest(support.EndToEndTest):
 
     def test_lossy_formats_and_other_rates_give_nearly_the_same(self):
         expected = self.transcribe(support.SAMPLES / ONE)[0][1].split()
-        forms = {"a.mp3": ["-b:a", "64k"], "a.ogg": [], "a.opus": ["-b:a", "48k"], "a.m4a": ["-b:a", "96k"],
+        # Of one channel ffmpeg makes two that are 3 dB softer.
+        forms = {"two_channels.wav": ["-ac", "2"], "a.mp3": ["-b:a", "64k"], "a.ogg": [], "a.opus": ["-b:a", "48k"], "a.m4a": ["-b:a", "96k"],
                  "a.webm": [], "a.mp4": [], "48k.wav": ["-ar", "48000"], "44k.flac": ["-ar", "44100"],
                  "ulaw.wav": ["-c:a", "pcm_mulaw"]}
         for name, options in forms.items():
@@ -95,14 +96,6 @@ class TranscribeTest(support.EndToEndTest):
         noise = array.array("h", (round(draw.gauss(0, 1000)) for _ in range(16000 * 20)))
         support.write_wav(self.folder / "noise.wav", noise)
         self.assertEqual(self.transcribe("silence.wav", "noise.wav"), [("silence.wav", ""), ("noise.wav", "")])
-
-    def test_first_and_last_word_are_not_cut(self):
-        """The speech begins with the first sample and ends with the last one."""
-        expected = self.transcribe(support.SAMPLES / "cen8-fjlp-b.flac")[0][1].split()
-        trim = "silenceremove=start_periods=1:start_threshold=-35dB,areverse," * 2
-        support.convert(support.SAMPLES / "cen8-fjlp-b.flac", "tight.wav", "-af", trim.rstrip(","), folder=self.folder)
-        words = self.transcribe("tight.wav")[0][1].split()
-        self.assertEqual((words[0], words[-1]), (expected[0], expected[-1]))
 
     def test_memory_does_not_grow_with_the_length(self):
         peaks = []  # KiB, of the largest child so far
