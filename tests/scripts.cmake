@@ -3,8 +3,9 @@
 # earshot_script_test(NAME COMMAND...): runs in the root; the program and the build folder in its environment.
 function(earshot_script_test name)
   add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
-  set_tests_properties(${name} PROPERTIES TIMEOUT 600 ENVIRONMENT
-    "EARSHOT_PROGRAM=${CMAKE_BINARY_DIR}/tools/earshot/earshot;EARSHOT_BUILD_DIR=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1")
+  set(environment "EARSHOT_PROGRAM=${CMAKE_BINARY_DIR}/tools/earshot/earshot"
+                  "EARSHOT_BUILD_DIR=${CMAKE_BINARY_DIR}" "PYTHONDONTWRITEBYTECODE=1")
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600 ENVIRONMENT "${environment}")
 endfunction()
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)

@@ -43,7 +43,8 @@ class EvaluateTest(support.EndToEndTest):
                 file.write(json.dumps({**row, "audio_filepath": path, "split": "dev" if i == 0 else "test"}) + "\n")
         self.assertEqual(self.evaluate("splits.jsonl", "--split", "dev")["utterances"], 1)
         self.assertEqual(self.evaluate("splits.jsonl", "--split", "test")["utterances"], 3)
-        self.fail_with("nosuch", "evaluate", "--model", support.MODEL, "--manifest", "splits.jsonl", "--split", "nosuch")
+        self.fail_with("nosuch", "evaluate", "--model", support.MODEL, "--manifest", "splits.jsonl", "--split",
+                       "nosuch")
 
     def test_an_utterance_that_is_gone_is_counted(self):
         row = {**ROWS[0], "audio_filepath": str(support.SAMPLES / ROWS[0]["audio_filepath"])}

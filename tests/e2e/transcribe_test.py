@@ -29,8 +29,7 @@ class TranscribeTest(support.EndToEndTest):
         expected = self.transcribe(support.SAMPLES / ONE)[0][1]
         self.assertNotEqual(expected, "")
         forms = {"16.wav": [], "24.wav": ["-c:a", "pcm_s24le"], "float.wav": ["-c:a", "pcm_f32le"],
-                 "copy.flac": [], "apple.m4a": ["-c:a", "alac"],
-                 "matroska.mka": ["-c:a", "flac"], "sun.au": []}
+                 "copy.flac": [], "apple.m4a": ["-c:a", "alac"], "matroska.mka": ["-c:a", "flac"], "sun.au": []}
         for name, options in forms.items():
             support.convert(support.SAMPLES / ONE, name, *options, folder=self.folder)
         for name, text in self.transcribe(*sorted(forms)):
@@ -39,9 +38,9 @@ class TranscribeTest(support.EndToEndTest):
     def test_lossy_formats_and_other_rates_give_nearly_the_same(self):
         expected = self.transcribe(support.SAMPLES / ONE)[0][1].split()
         # Of one channel ffmpeg makes two that are 3 dB softer.
-        forms = {"two_channels.wav": ["-ac", "2"], "a.mp3": ["-b:a", "64k"], "a.ogg": [], "a.opus": ["-b:a", "48k"], "a.m4a": ["-b:a", "96k"],
-                 "a.webm": [], "a.mp4": [], "48k.wav": ["-ar", "48000"], "44k.flac": ["-ar", "44100"],
-                 "ulaw.wav": ["-c:a", "pcm_mulaw"]}
+        forms = {"two_channels.wav": ["-ac", "2"], "a.mp3": ["-b:a", "64k"], "a.ogg": [], "a.opus": ["-b:a", "48k"],
+                 "a.m4a": ["-b:a", "96k"], "a.webm": [], "a.mp4": [], "48k.wav": ["-ar", "48000"],
+                 "44k.flac": ["-ar", "44100"], "ulaw.wav": ["-c:a", "pcm_mulaw"]}
         for name, options in forms.items():
             support.convert(support.SAMPLES / ONE, name, *options, folder=self.folder)
         for name, text in self.transcribe(*sorted(forms)):

@@ -15,7 +15,8 @@ GOOD = {
     "src/frontend/fbank.cc": '#include "src/frontend/fbank.h"\n#include <kissfft/kissfft.hh>\n',
     "src/nn/encoder.h": "// What it is.\n#pragma once\n#include <torch/types.h>\n",
     "src/nn/encoder.cc": '#include "src/nn/encoder.h"\n#include <torch/torch.h>\n',
-    "tests/nn/encoder_test.cc": '#include "src/nn/encoder.h"\n#include <torch/torch.h>\n#include "tests/support/near.h"\n',
+    "tests/nn/encoder_test.cc": '#include "src/nn/encoder.h"\n#include <torch/torch.h>\n'
+                                '#include "tests/support/near.h"\n',
     "tests/support/near.h": "#pragma once\n",
     "tools/cli/main.cc": '#include <CLI/CLI.hpp>\n#include "src/nn/encoder.h"\n',
 }
