@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "src/base/atomic_file.h"
@@ -127,6 +128,11 @@ std::vector<float> AsrModel::Features(std::span<const float> samples) const {
 void AsrModel::to(torch::Device device) {
   network_->to(device);
   device_ = device;
+}
+
+std::vector<float> AsrModel::EdgePadding() const {
+  return std::vector<float>(
+      static_cast<size_t>(std::lround(config_.edge_padding_frames * encoder_frame_s() * sample_rate())));
 }
 
 double AsrModel::encoder_frame_s() const {

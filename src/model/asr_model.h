@@ -51,6 +51,8 @@ class AsrModel {
   int sample_rate() const { return extractor_->sample_rate(); }
   // Seconds between encoder frames.
   double encoder_frame_s() const;
+  // Zeros that recognition puts before and after a recording, in samples.
+  std::vector<float> EdgePadding() const;
 
  private:
   ModelConfig config_;

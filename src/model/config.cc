@@ -18,6 +18,7 @@ void ModelConfig::Visit(OptionVisitor& v) {
   v.Group("features", features);
   v.Group("encoder", encoder);
   v.Group("ctc", ctc);
+  v.Field("edge_padding_frames", edge_padding_frames);
   v.Field("vocab_size", vocab_size);
 }
 
@@ -27,6 +28,9 @@ void ModelConfig::Validate() const {
   ctc.Validate();
   if (ctc.self_conditioning && encoder.intermediate_layers.empty()) {
     Throw("ctc.self_conditioning needs encoder.intermediate_layers, which is empty");
+  }
+  if (edge_padding_frames < 0 || edge_padding_frames > 100) {
+    Throw("edge_padding_frames is {}, expected 0 to 100", edge_padding_frames);
   }
   if (vocab_size < 0) Throw("vocab_size is {}, expected the tokens of the tokenizer", vocab_size);
 }

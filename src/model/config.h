@@ -25,6 +25,9 @@ struct ModelConfig {
   FeatureOptions features;
   EncoderOptions encoder;
   CtcHeadOptions ctc;
+  // Encoder frames of digital silence that recognition puts before and after a recording, so that a word at
+  // its very edge is heard as the words of training are, with a rest round them. Times are those of the recording.
+  int edge_padding_frames = 0;
   // Tokens of the tokenizer; 0 in a recipe, where it follows from the tokenizer.
   int vocab_size = 0;
   void Visit(OptionVisitor& v);

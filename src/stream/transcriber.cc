@@ -22,17 +22,22 @@ class Recording {
         features_(model_->extractor()),
         acoustic_(MakeAcousticStream(model_, options.window)),
         decoder_(model_->tokenizer(), model_->encoder_frame_s()),
-        segmenter_(options.segmenter) {
+        segmenter_(options.segmenter),
+        edge_(model_->EdgePadding()) {
     const double frame_s = model_->encoder_frame_s() / model_->config().encoder.subsampling.factor;
     chunk_frames_ = std::max<int64_t>(1, std::llround(options.chunk_s / frame_s));
   }
 
   void AcceptWaveform(std::span<const float> samples) {
+    if (samples.empty()) return;
+    if (received_ == 0) features_.AcceptWaveform(edge_);
+    received_ += static_cast<int64_t>(samples.size());
     features_.AcceptWaveform(samples);
     if (features_.NumFramesReady() - recognized_ >= chunk_frames_) Recognize(false);
   }
 
   Transcript Finish() {
+    if (received_ > 0) features_.AcceptWaveform(edge_);
     features_.InputFinished();
     transcript_.duration_s = Seconds();
     Recognize(true);
@@ -41,7 +46,7 @@ class Recording {
   }
 
  private:
-  double Seconds() const { return static_cast<double>(features_.num_samples()) / model_->sample_rate(); }
+  double Seconds() const { return static_cast<double>(received_) / model_->sample_rate(); }
 
   // All frames that are ready, through network, decoder and segmenter.
   void Recognize(bool final) {
@@ -56,16 +61,27 @@ class Recording {
     recognized_ = ready;
     const AcousticFrames frames = acoustic_->Accept(chunk, final);
     if (frames.log_probs.defined()) decoder_.Accept(frames.log_probs);
-    if (frames.gate.defined() && callbacks_.gate) {
-      const torch::Tensor gate = frames.gate.contiguous();
-      callbacks_.gate({gate.data_ptr<float>(), static_cast<size_t>(gate.numel())});
-    }
+    if (frames.gate.defined() && callbacks_.gate) GiveGate(frames.gate.contiguous());
     for (Word& word : decoder_.TakeWords(final)) {
-      // The last encoder frame may stick out behind the end.
-      if (final) word.end_s = std::min(word.end_s, transcript_.duration_s);
+      // Times without the padding; the first and last encoder frame may stick out of the recording.
+      const double end_s = final ? transcript_.duration_s : Seconds();
+      word.start_s = std::clamp(word.start_s - EdgeSeconds(), 0.0, end_s);
+      word.end_s = std::clamp(word.end_s - EdgeSeconds(), word.start_s, end_s);
       Append(segmenter_.AcceptWord(std::move(word)));
     }
     if (callbacks_.progress) callbacks_.progress(Seconds());
+  }
+
+  double EdgeSeconds() const { return static_cast<double>(edge_.size()) / model_->sample_rate(); }
+
+  // gate: (t') of the next frames; those of the padding are passed over.
+  void GiveGate(const torch::Tensor& gate) {
+    const int64_t edge = model_->config().edge_padding_frames;
+    const int64_t end = edge + static_cast<int64_t>(std::ceil(Seconds() / model_->encoder_frame_s()));
+    const int64_t first = std::clamp(edge - gate_frames_, int64_t{0}, gate.numel());
+    const int64_t last = std::clamp(end - gate_frames_, first, gate.numel());
+    gate_frames_ += gate.numel();
+    if (last > first) callbacks_.gate({gate.data_ptr<float>() + first, static_cast<size_t>(last - first)});
   }
 
   void Append(std::vector<Segment> segments) {
@@ -82,6 +98,9 @@ class Recording {
   std::unique_ptr<AcousticStream> acoustic_;
   CtcGreedyDecoder decoder_;
   Segmenter segmenter_;
+  std::vector<float> edge_;  // zeros before and after the recording
+  int64_t received_ = 0;     // samples of the recording
+  int64_t gate_frames_ = 0;  // encoder frames whose gate has come
   int64_t chunk_frames_ = 0;
   int64_t recognized_ = 0;  // frames that went through the network
   Transcript transcript_;

@@ -32,7 +32,11 @@ Example ReadExample(const AsrModel& model, const Utterance& utterance) {
       utterance.audio_path,
       {.sample_rate = model.sample_rate(), .offset_s = utterance.offset_s, .duration_s = utterance.duration_s});
   if (samples.empty()) Throw("{}: holds no samples", utterance.audio_path);
-  Example example{.id = utterance.id, .features = model.extractor()->Compute(samples)};
+  std::vector<float> padded = model.EdgePadding();
+  const size_t edge = padded.size();
+  padded.insert(padded.end(), samples.begin(), samples.end());
+  padded.resize(padded.size() + edge);
+  Example example{.id = utterance.id, .features = model.extractor()->Compute(padded)};
   example.num_frames = static_cast<int64_t>(example.features.size()) / model.extractor()->dim();
   example.duration_s = static_cast<double>(samples.size()) / model.sample_rate();
   return example;
