@@ -23,7 +23,7 @@ std::vector<Utterance> OfSplit(const std::string& path, const std::string& split
     if (!utterance.split.empty()) splits.insert(utterance.split);
   }
   if (splits.empty()) Throw("{}: no utterance has a 'split', expected some of '{}'", path, split);
-  if (splits.count(split) == 0)
+  if (!splits.contains(split))
     Throw("{}: no utterance of split '{}'{}", path, split, Suggestion(split, {splits.begin(), splits.end()}));
   std::erase_if(utterances, [&split](const Utterance& utterance) { return utterance.split != split; });
   return utterances;

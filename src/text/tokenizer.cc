@@ -52,7 +52,7 @@ int SmallestVocab(const TokenizerOptions& options, const std::vector<std::string
     characters.insert(decoded.begin(), decoded.end());
   }
   // The space stands in the model as U+2581, and is there even when no text has two words.
-  const bool has_space = characters.count(U' ') > 0;
+  const bool has_space = characters.contains(U' ');
   return 3 + static_cast<int>(characters.size()) + (has_space ? 0 : 1) + (options.byte_fallback ? 256 : 0);
 }
 
