@@ -1,6 +1,11 @@
 #include "src/train/checkpoint.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -51,11 +56,14 @@ void SaveCheckpoint(const std::string& folder, const RunState& state, const Tens
                       {"seconds", state.seconds}};
   WriteFileAtomically((unfinished / kStateFile).string(), saved.dump(2) + "\n");
   if (fs::exists(target, error)) {
-    // Saved at this step before: the run has not moved, and a whole checkpoint is never taken away.
+    // Saved at this step before: the two change places in one step, so that a whole one is always there.
+    if (renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) != 0) {
+      Throw("{}: cannot be replaced: {}", target.string(), std::strerror(errno));
+    }
     fs::remove_all(unfinished, error);
-    return;
+  } else {
+    fs::rename(unfinished, target, error);
   }
-  fs::rename(unfinished, target, error);
   if (error) Throw("{}: cannot be renamed to {}: {}", unfinished.string(), target.string(), error.message());
   const std::vector<fs::path> all = Finished(folder);
   for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) fs::remove_all(all[i], error);
