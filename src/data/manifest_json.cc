@@ -34,7 +34,7 @@ class Fields {
   }
 
   std::string NeededText(const char* key) const {
-    const std::string text = Text(key);
+    std::string text = Text(key);
     if (text.empty()) Throw("{}: '{}' is missing or empty", where_, key);
     return text;
   }

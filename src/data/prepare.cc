@@ -58,7 +58,7 @@ void PrepareCorpus(const std::string& corpus_name, const std::string& source_dir
   if (!fs::is_directory(source_dir)) Throw("{}: no such folder; {}", source_dir, corpus.home);
   const std::string manifest = (fs::path(source_dir) / "manifest.jsonl").string();
   Splits splits = fs::exists(manifest) ? ReadManifestFolder(manifest) : corpus.read(corpus, source_dir, output_dir);
-  if (splits.count("dev") == 0 && corpus.split_dev != nullptr) corpus.split_dev(splits);
+  if (!splits.contains("dev") && corpus.split_dev != nullptr) corpus.split_dev(splits);
   for (auto& [split, utterances] : splits) {
     for (Utterance& utterance : utterances) utterance.split = split;
     const std::string path = (fs::path(output_dir) / (split + ".jsonl")).string();

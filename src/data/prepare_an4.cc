@@ -92,7 +92,7 @@ std::string ConvertAudio(const fs::path& root, const std::string& file_id, const
     samples = ReadAudio(sphere.string(), {.sample_rate = kRate});
   else
     Throw("{}: neither {} nor {} is there; was the archive unpacked wholly?", where, raw.string(), sphere.string());
-  const std::string path = (fs::path(output_dir) / "wav" / (file_id + ".wav")).string();
+  std::string path = (fs::path(output_dir) / "wav" / (file_id + ".wav")).string();
   WriteWav(path, samples, kRate);
   duration_s = static_cast<double>(samples.size()) / kRate;
   return path;
