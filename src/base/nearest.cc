@@ -6,6 +6,12 @@
 #include <algorithm>
 
 namespace earshot {
+namespace {
+
+// More than a reader takes in.
+constexpr size_t kMostListed = 24;
+
+}  // namespace
 
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> before_last(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
@@ -41,7 +47,8 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& candi
 std::string Suggestion(std::string_view word, const std::vector<std::string>& candidates) {
   const std::string nearest = Nearest(word, candidates);
   if (!nearest.empty()) return fmt::format("; did you mean '{}'?", nearest);
-  return candidates.empty() ? "" : fmt::format("; expected one of: {}", fmt::join(candidates, ", "));
+  if (candidates.empty() || candidates.size() > kMostListed) return "";
+  return fmt::format("; expected one of: {}", fmt::join(candidates, ", "));
 }
 
 }  // namespace earshot

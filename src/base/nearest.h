@@ -14,7 +14,7 @@ size_t EditDistance(std::string_view a, std::string_view b);
 // The candidate with the fewest edits, or empty when none is near (over a third of the longer word).
 std::string Nearest(std::string_view word, const std::vector<std::string>& candidates);
 
-// "; did you mean 'x'?" or, when nothing is near, "; expected one of a, b, c".
+// "; did you mean 'x'?" or, when nothing is near, "; expected one of: a, b, c"; empty where they are many.
 std::string Suggestion(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace earshot

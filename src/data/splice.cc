@@ -16,6 +16,8 @@ namespace {
 constexpr int kSpeakerTries = 8;
 // Energy is compared over this much on either side of a cut, or more where the fade is longer.
 constexpr double kQuietSeconds = 0.005;
+// A piece keeps no more silence than this before its first word, and behind its last.
+constexpr double kMostGapSeconds = 0.3;
 // Pieces are made louder or softer by no more than this: 12 dB.
 constexpr double kMaxGain = 4;
 
@@ -57,10 +59,11 @@ int64_t QuietestPoint(const std::vector<float>& samples, const CutRange& range, 
 void SpliceOptions::Visit(OptionVisitor& visitor) {
   visitor.Field("alignments", alignments);
   visitor.Field("probability", probability);
-  visitor.Enum("text", text, {{"random", SpliceText::kRandom}, {"transcript", SpliceText::kTranscript}});
+  visitor.Field("transcript_share", transcript_share);
   visitor.Field("min_words", min_words);
   visitor.Field("max_words", max_words);
   visitor.Field("max_span_words", max_span_words);
+  visitor.Field("balance", balance);
   visitor.Field("same_speaker_probability", same_speaker_probability);
   visitor.Field("search_ms", search_ms);
   visitor.Field("crossfade_ms", crossfade_ms);
@@ -72,6 +75,8 @@ void SpliceOptions::Visit(OptionVisitor& visitor) {
 
 void SpliceOptions::Validate() const {
   for (const auto& [key, share] : {std::pair{"probability", probability},
+                                   {"transcript_share", transcript_share},
+                                   {"balance", balance},
                                    {"same_speaker_probability", same_speaker_probability},
                                    {"concat_probability", concat_probability}}) {
     if (!(share >= 0 && share <= 1)) Throw("{} is {}, expected 0 to 1", key, share);
@@ -90,14 +95,14 @@ void SpliceOptions::Validate() const {
   if (!(max_duration_s > 0)) Throw("max_duration_s is {}, expected more than 0", max_duration_s);
 }
 
-void Splicer::Pool::Add(size_t utterance, int64_t weight) {
-  utterances.push_back(utterance);
+void Splicer::Pool::Add(Place place, double weight) {
+  places.push_back(place);
   ends.push_back((ends.empty() ? 0 : ends.back()) + weight);
 }
 
-size_t Splicer::Pool::Pick(Random& random) const {
-  const auto found = std::upper_bound(ends.begin(), ends.end(), random.Index(ends.back()));
-  return utterances[static_cast<size_t>(found - ends.begin())];
+Splicer::Place Splicer::Pool::Pick(Random& random) const {
+  const auto found = std::upper_bound(ends.begin(), ends.end(), random.Uniform() * ends.back());
+  return places[std::min(static_cast<size_t>(found - ends.begin()), places.size() - 1)];
 }
 
 const Splicer::Pool& Splicer::Pools::Of(const std::string& speaker, bool same_speaker) const {
@@ -114,16 +119,20 @@ Splicer::Splicer(const SpliceOptions& options, std::vector<Utterance> utterances
       words_(utterances_.size()) {
   options_.Validate();
   if (!options_.alignments.empty()) LoadAlignments();
+  std::unordered_map<std::string, double> spoken;
+  for (const auto& words : words_) {
+    for (const AlignedWord& word : words) ++spoken[word.text];
+  }
   for (size_t u = 0; u < utterances_.size(); ++u) {
     if (!words_[u].empty()) aligned_index_.emplace(utterances_[u].id, u);
-    const auto weight = static_cast<int64_t>(words_[u].size());
-    if (weight > 0) {
-      aligned_.all.Add(u, weight);
-      aligned_.of_speaker[utterances_[u].speaker].Add(u, weight);
+    for (size_t w = 0; w < words_[u].size(); ++w) {
+      const double weight = std::pow(spoken[words_[u][w].text], -options_.balance);
+      aligned_.all.Add({u, w}, weight);
+      aligned_.of_speaker[utterances_[u].speaker].Add({u, w}, weight);
     }
-    whole_.all.Add(u, 1);
-    whole_.of_speaker[utterances_[u].speaker].Add(u, 1);
-    if (options_.text != SpliceText::kTranscript) continue;
+    whole_.all.Add({u, 0}, 1);
+    whole_.of_speaker[utterances_[u].speaker].Add({u, 0}, 1);
+    if (options_.transcript_share == 0) continue;
     for (size_t w = 0; w < words_[u].size(); ++w) places_[words_[u][w].text].push_back({u, w, 1});
   }
 }
@@ -177,17 +186,16 @@ std::optional<SplicedAudio> Splicer::Draw(const Utterance& utterance, Random& ra
 std::vector<Splicer::Span> Splicer::RandomSpans(const Utterance& utterance, Random& random) const {
   const Pool& pool = aligned_.Of(utterance.speaker, random.Chance(options_.same_speaker_probability));
   std::vector<Span> spans;
-  if (pool.utterances.empty()) return spans;
+  if (pool.places.empty()) return spans;
   const auto spoken = static_cast<int64_t>(SplitWords(utterance.text).size());
   const bool free = options_.max_words > 0;
   const int64_t low = free ? options_.min_words : std::max<int64_t>(options_.min_words, spoken - 1);
   const int64_t high = free ? options_.max_words : std::max(low, spoken + 1);
   auto left = static_cast<size_t>(low + random.Index(high - low + 1));
   while (left > 0) {
-    const size_t u = pool.Pick(random);
-    const size_t most = std::min({left, words_[u].size(), static_cast<size_t>(options_.max_span_words)});
+    const auto [u, first] = pool.Pick(random);
+    const size_t most = std::min({left, words_[u].size() - first, static_cast<size_t>(options_.max_span_words)});
     const auto count = static_cast<size_t>(1 + random.Index(static_cast<int64_t>(most)));
-    const auto first = static_cast<size_t>(random.Index(static_cast<int64_t>(words_[u].size() - count + 1)));
     spans.push_back({u, first, count});
     left -= count;
   }
@@ -212,19 +220,22 @@ std::vector<Splicer::Span> Splicer::TranscriptSpans(const Utterance& utterance, 
   return spans;
 }
 
-// samples: all of the span's utterance. The boundaries may move into the gap to the neighbouring word, and a
-// little into the words themselves, whose aligned times are rough; never past the middle of a word.
-std::pair<int64_t, int64_t> Splicer::Cut(const std::vector<float>& samples, const Span& span) const {
+// samples: all of the span's utterance. The boundaries lie somewhere in the gap to the neighbouring word, and may move
+// a little into the words themselves, whose aligned times are rough; never past the middle of a word.
+std::pair<int64_t, int64_t> Splicer::Cut(const std::vector<float>& samples, const Span& span, Random& random) const {
   const std::vector<AlignedWord>& words = words_[span.utterance];
   const auto middle_s = [&words](size_t w) { return (words[w].start_s + words[w].end_s) / 2; };
   const auto at = [this](double seconds) { return static_cast<int64_t>(std::lround(seconds * sample_rate_)); };
   const size_t last = span.first + span.count - 1;
   const double search_s = options_.search_ms / 1000;
 
-  const double start_s = words[span.first].start_s, end_s = words[last].end_s;
+  const double duration_s = static_cast<double>(samples.size()) / sample_rate_;
+  const double gap_before_s = words[span.first].start_s - (span.first > 0 ? words[span.first - 1].end_s : 0);
+  const double gap_behind_s = (last + 1 < words.size() ? words[last + 1].start_s : duration_s) - words[last].end_s;
+  const double start_s = words[span.first].start_s - random.Uniform(0, std::clamp(gap_before_s, 0.0, kMostGapSeconds));
+  const double end_s = words[last].end_s + random.Uniform(0, std::clamp(gap_behind_s, 0.0, kMostGapSeconds));
   const double earliest_s = span.first > 0 ? middle_s(span.first - 1) : 0;
-  const double latest_s =
-      last + 1 < words.size() ? middle_s(last + 1) : static_cast<double>(samples.size()) / sample_rate_;
+  const double latest_s = last + 1 < words.size() ? middle_s(last + 1) : duration_s;
   // As wide as the fade at least: so that what fades is quiet, not a part of the word.
   const auto half = static_cast<int64_t>(std::max(kQuietSeconds, options_.crossfade_ms / 1000) * sample_rate_);
   const CutRange start{at(std::max(earliest_s, start_s - search_s)),
@@ -257,13 +268,13 @@ int64_t Splicer::Append(std::vector<float> piece, double level, SplicedAudio& sp
 }
 
 std::optional<SplicedAudio> Splicer::DrawWords(const Utterance& utterance, Random& random) const {
-  const bool transcript = options_.text == SpliceText::kTranscript;
+  const bool transcript = random.Chance(options_.transcript_share);
   const std::vector<Span> spans = transcript ? TranscriptSpans(utterance, random) : RandomSpans(utterance, random);
   SplicedAudio spliced;
   double first_level = 0;
   for (const Span& span : spans) {
     const std::vector<float> samples = read_samples_(utterances_[span.utterance]);
-    const auto [begin, end] = Cut(samples, span);
+    const auto [begin, end] = Cut(samples, span, random);
     std::vector<float> piece(samples.begin() + begin, samples.begin() + end);
     const double longer_s = static_cast<double>(spliced.samples.size() + piece.size()) / sample_rate_;
     if (piece.empty() || longer_s > options_.max_duration_s) {
@@ -289,7 +300,7 @@ std::optional<SplicedAudio> Splicer::DrawWords(const Utterance& utterance, Rando
 
 std::optional<SplicedAudio> Splicer::DrawUtterances(const Utterance& utterance, Random& random) const {
   const Pool& pool = whole_.Of(utterance.speaker, random.Chance(options_.same_speaker_probability));
-  if (pool.utterances.empty()) return std::nullopt;
+  if (pool.places.empty()) return std::nullopt;
   SplicedAudio spliced;
   double first_level = 0;
   int joined = 0;
@@ -303,7 +314,7 @@ std::optional<SplicedAudio> Splicer::DrawUtterances(const Utterance& utterance, 
   };
   add(utterance);
   for (int64_t others = 1 + random.Index(options_.concat_max_utterances - 1); others > 0 && joined > 0; --others)
-    add(utterances_[pool.Pick(random)]);
+    add(utterances_[pool.Pick(random).utterance]);
   if (joined < 2) return std::nullopt;
   return spliced;
 }

@@ -8,8 +8,8 @@
 // whole utterances: Lam et al. 2022, arXiv:2210.15398).
 // Alignments come from a file, one line an utterance, times in seconds from the utterance's start:
 //   {"id": "an4-fash-1", "words": [{"word": "YES", "start": 0.41, "end": 0.73}, ...]}
-// as `earshot align` writes it from a CTC model. Such times are rough, so each cut is moved to the point
-// of least energy between the words it separates, and neighbours are cross-faded.
+// as `earshot align` writes it from a CTC model. A piece keeps a part, drawn anew each time, of the silence round it.
+// Such times are rough, so each cut is moved to the point of least energy near by, and neighbours are cross-faded.
 //
 // Immutable and thread-safe; read_samples is called by several threads at once.
 #pragma once
@@ -27,26 +27,23 @@
 
 namespace earshot {
 
-// Whose sequence of words a spliced utterance has.
-enum class SpliceText {
-  // A new one: spans of words from anywhere, one after the other.
-  kRandom,
-  // That of the utterance at hand, each word spoken as somewhere else in the corpus.
-  kTranscript,
-};
-
 struct SpliceOptions {
   // Word alignments of the training utterances. Empty: nothing is cut, only whole utterances are joined.
   std::string alignments = "";
   // Share of the utterances that are replaced by a splice of words.
   double probability = 0;
-  SpliceText text = SpliceText::kRandom;
-  // Words of a random splice; the number is drawn evenly between them. max_words 0: as many as the utterance at
+  // Share of these splices that keep the text of the utterance at hand, each word spoken as somewhere else in the
+  // corpus. The others have a new text: spans of words from anywhere, one after the other.
+  double transcript_share = 0;
+  // Words of a new text; the number is drawn evenly between them. max_words 0: as many as the utterance at
   // hand has, one more or one less, so that it still fits its duration bucket.
   int min_words = 1;
   int max_words = 0;
   // Most neighbouring words taken from one recording in one piece. 1: every word is a piece.
   int max_span_words = 2;
+  // How much rare words are preferred where a piece of a new text begins: one that the corpus has n times is drawn
+  // as n^(1 - balance). 0: as often as it is spoken; 1: all alike.
+  double balance = 0;
   // How often all pieces come from the speaker of the utterance at hand, where speakers are known.
   double same_speaker_probability = 0.5;
   // How far a cut may move from the aligned boundary in search of the least energy.
@@ -109,13 +106,18 @@ class Splicer {
     size_t first;
     size_t count;
   };
-  // Utterances to draw from, each as often as it has words (of whole utterances: once).
+  // Where a piece may begin.
+  struct Place {
+    size_t utterance;
+    size_t word;
+  };
+  // Places to draw from, each as often as its weight says.
   struct Pool {
-    std::vector<size_t> utterances;
-    std::vector<int64_t> ends;  // running total of the weights
-    void Add(size_t utterance, int64_t weight);
+    std::vector<Place> places;
+    std::vector<double> ends;  // running total of the weights
+    void Add(Place place, double weight);
     // Undefined for an empty pool.
-    size_t Pick(Random& random) const;
+    Place Pick(Random& random) const;
   };
   struct Pools {
     Pool all;
@@ -127,7 +129,7 @@ class Splicer {
   void LoadAlignments();
   std::vector<Span> RandomSpans(const Utterance& utterance, Random& random) const;
   std::vector<Span> TranscriptSpans(const Utterance& utterance, Random& random) const;
-  std::pair<int64_t, int64_t> Cut(const std::vector<float>& samples, const Span& span) const;
+  std::pair<int64_t, int64_t> Cut(const std::vector<float>& samples, const Span& span, Random& random) const;
   int64_t Append(std::vector<float> piece, double level, SplicedAudio& spliced, double& first_level) const;
 
   SpliceOptions options_;
@@ -138,7 +140,7 @@ class Splicer {
   std::vector<std::vector<AlignedWord>> words_;
   std::unordered_map<std::string, size_t> aligned_index_;
   Pools aligned_, whole_;
-  // Where each word is spoken; for SpliceText::kTranscript.
+  // Where each word is spoken; for splices that keep the text.
   std::unordered_map<std::string, std::vector<Span>> places_;
 };
 

@@ -107,7 +107,7 @@ void AsrModel::SetWeights(const TensorMap& weights, const std::string& source) {
   for (auto& item : network_->named_buffers()) take(item.key(), item.value());
   for (const auto& [name, tensor] : weights) {
     if (std::find(known.begin(), known.end(), name) == known.end())
-      Throw("{}: unknown tensor '{}'{}", source, name, Suggestion(name, known));
+      Throw("{}: unknown tensor '{}'{}; was it made with another config.yaml?", source, name, Suggestion(name, known));
   }
   if (weights.contains(kMean) != weights.contains(kInverseStd))
     Throw("{}: holds one of {} and {}, expected both or none", source, kMean, kInverseStd);

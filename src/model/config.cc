@@ -8,10 +8,13 @@ void CtcHeadOptions::Visit(OptionVisitor& v) {
   v.Field("dropout", dropout);
   v.Field("self_conditioning", self_conditioning);
   v.Field("frame_head", frame_head);
+  v.Field("blank_penalty", blank_penalty);
 }
 
 void CtcHeadOptions::Validate() const {
   if (!(dropout >= 0 && dropout < 1)) Throw("ctc.dropout is {}, expected at least 0 and below 1", dropout);
+  if (!(blank_penalty >= -20 && blank_penalty <= 20))
+    Throw("ctc.blank_penalty is {}, expected between -20 and 20", blank_penalty);
 }
 
 void ModelConfig::Visit(OptionVisitor& v) {

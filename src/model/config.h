@@ -17,6 +17,8 @@ struct CtcHeadOptions {
   bool self_conditioning = false;
   // A second head for the frame loss of training (train.loss.frame_weight). Not stored with the finished model.
   bool frame_head = false;
+  // Recognition takes this from the blank's logit: fewer deletions for more insertions. Chosen on dev.
+  double blank_penalty = 0;
   void Visit(OptionVisitor& v);
   void Validate() const;
 };

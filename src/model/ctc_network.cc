@@ -26,8 +26,28 @@ Encoder::Conditioning CtcNetwork::conditioning() {
 }
 
 Tensor CtcNetwork::LogProbs(const Tensor& x) {
-  return torch::log_softmax(head_(Dropout(x, config_.ctc.dropout, is_training())).to(torch::kFloat), -1);
+  Tensor logits = head_(Dropout(x, config_.ctc.dropout, is_training())).to(torch::kFloat);
+  if (!is_training() && config_.ctc.blank_penalty != 0) {
+    Tensor penalty = torch::zeros({logits.size(-1)}, logits.options());
+    penalty[0] = config_.ctc.blank_penalty;
+    logits = logits - penalty;
+  }
+  return torch::log_softmax(logits, -1);
 }
+
+namespace {
+
+// The log probability of other tokens in a frame without speech: finite, so that alignment still finds a path.
+constexpr double kSilenced = -30;
+
+// log_probs: (N, T', V); silent: (N, T') of bool.
+Tensor BlankWhere(const Tensor& silent, const Tensor& log_probs) {
+  Tensor blank = torch::full({log_probs.size(2)}, kSilenced, log_probs.options());
+  blank[0] = 0;
+  return torch::where(silent.unsqueeze(2), blank, log_probs);
+}
+
+}  // namespace
 
 CtcOutput CtcNetwork::Head(const EncoderOutput& encoded) {
   CtcOutput out{.log_probs = LogProbs(encoded.x), .lens = encoded.lens, .gate = encoded.gate};
@@ -35,6 +55,8 @@ CtcOutput CtcNetwork::Head(const EncoderOutput& encoded) {
   if (is_training()) {
     for (const Tensor& x : encoded.intermediate) out.intermediate.push_back(LogProbs(x));
     if (!frame_head_.is_empty()) out.frame_logits = frame_head_(encoded.x);
+  } else if (out.gate.defined() && config_.encoder.gate.threshold > 0) {
+    out.log_probs = BlankWhere(out.gate < config_.encoder.gate.threshold, out.log_probs);
   }
   return out;
 }

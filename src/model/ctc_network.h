@@ -18,7 +18,7 @@
 namespace earshot {
 
 struct CtcOutput {
-  torch::Tensor log_probs;                  // (N, T', V) float, blank is token 0
+  torch::Tensor log_probs;                  // (N, T', V) float, blank is token 0; see GateOptions::threshold
   torch::Tensor lens;                       // (N) int64 on the CPU
   torch::Tensor gate;                       // (N, T') float; undefined when off
   std::vector<torch::Tensor> intermediate;  // (N, T', V) float each, log probabilities

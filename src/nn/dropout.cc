@@ -22,7 +22,8 @@ inline void MaskLoop(const T* x, T* out, int64_t begin, int64_t end, uint32_t se
     h = (h ^ (h >> 16U)) * 0x85EBCA6BU;
     h = (h ^ (h >> 13U)) * 0xC2B2AE35U;
     h ^= h >> 16U;
-    out[i] = static_cast<T>(h >= threshold ? static_cast<float>(x[i]) * scale : 0.0F);
+    // A product, not a choice of results: compilers turn this form into vectors.
+    out[i] = static_cast<T>(static_cast<float>(x[i]) * (h >= threshold ? scale : 0.0F));
   }
 }
 

@@ -11,11 +11,14 @@ void GateOptions::Visit(OptionVisitor& v) {
   v.Field("energy_threshold", energy_threshold);
   v.Field("energy_slope", energy_slope);
   v.Field("floor", floor);
+  v.Field("threshold", threshold);
 }
 
 void GateOptions::Validate() const {
   if (hidden_dim < 1) Throw("encoder.gate.hidden_dim is {}, expected 1 or more", hidden_dim);
   if (!(floor > 0 && floor < 1)) Throw("encoder.gate.floor is {}, expected between 0 and 1", floor);
+  if (!(threshold >= 0 && threshold < 1))
+    Throw("encoder.gate.threshold is {}, expected at least 0 and less than 1", threshold);
 }
 
 Gate::Gate(const GateOptions& options, int64_t dim) : options_(options) {

@@ -30,6 +30,8 @@ struct GateOptions {
   double energy_slope = 4.0;
   // The least g: keeps log g finite.
   double floor = 1e-4;
+  // Frames with a lower g hold no speech: they are recognised as blank, whatever the head says. 0: none is.
+  double threshold = 0;
   void Visit(OptionVisitor& v);
   void Validate() const;
 };

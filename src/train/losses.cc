@@ -15,6 +15,7 @@ void LossOptions::Visit(OptionVisitor& v) {
   v.Field("frame_share", frame_share);
   v.Field("gate_weight", gate_weight);
   v.Field("gate_target", gate_target);
+  v.Field("gate_speech_weight", gate_speech_weight);
 }
 
 void LossOptions::Validate() const {
@@ -27,6 +28,7 @@ void LossOptions::Validate() const {
   if (!(gate_weight >= 0)) Throw("train.loss.gate_weight is {}, expected 0 or more", gate_weight);
   if (!(gate_target >= 0 && gate_target <= 1))
     Throw("train.loss.gate_target is {}, expected between 0 and 1", gate_target);
+  if (!(gate_speech_weight >= 0)) Throw("train.loss.gate_speech_weight is {}, expected 0 or more", gate_speech_weight);
 }
 
 namespace {
@@ -62,6 +64,16 @@ Tensor FrameCrossEntropy(const Tensor& logits, const Tensor& labels, int num_vie
                             at::Reduction::Sum,
                             /*ignore_index=*/-1) /
          num_views;
+}
+
+// Mean over the labelled frames of each utterance, summed over utterances and averaged over views.
+Tensor SpeechCrossEntropy(const Tensor& gate, const Tensor& labels, int num_views) {
+  const Tensor all = labels.narrow(1, 0, gate.size(1)).repeat({num_views, 1}).to(gate.device());
+  const Tensor known = (all >= 0).to(torch::kFloat), speech = (all > 0).to(torch::kFloat);
+  // A gate can be 1 in float; what is left of it must not be 0.
+  constexpr double kLeast = 1e-6;
+  const Tensor each = speech * gate.clamp_min(kLeast).log() + (1 - speech) * (1 - gate).clamp_min(kLeast).log();
+  return -((each * known).sum(1) / known.sum(1).clamp_min(1)).sum() / num_views;
 }
 
 }  // namespace
@@ -101,6 +113,11 @@ Losses ComputeLosses(const CtcOutput& output, const CtcTargets& targets, int num
     const Tensor over = torch::relu(mean - options.gate_target).square().sum() * per_view;
     losses.gate = over.item<double>();
     total = total + options.gate_weight * over;
+  }
+  if (output.gate.defined() && output.gate.requires_grad() && options.gate_speech_weight > 0) {
+    const Tensor speech = SpeechCrossEntropy(output.gate, targets.frame_labels, num_views);
+    losses.gate_speech = speech.item<double>();
+    total = total + options.gate_speech_weight * speech;
   }
   losses.total = total;
   return losses;

@@ -1,4 +1,4 @@
-// What is minimised: CTC, its intermediate and consistency forms, and the gate's budget.
+// What is minimised: CTC, its intermediate and consistency forms, and what holds the gate.
 #pragma once
 
 #include <torch/types.h>
@@ -25,6 +25,9 @@ struct LossOptions {
   // Budget of the learned gate: weight (mean g - gate_target)^2 where the mean lies above the target.
   double gate_weight = 0.1;
   double gate_target = 0.6;
+  // Binary cross-entropy of the learned gate against speech (1) and silence (0), in the frames where a word alignment
+  // tells them apart: makes the gate the voice activity. Needs data.augment.splice.alignments.
+  double gate_speech_weight = 0;
   void Visit(OptionVisitor& v);
   void Validate() const;
 };
@@ -40,7 +43,8 @@ struct CtcTargets {
 struct Losses {
   torch::Tensor total;  // () float: what is differentiated, summed over utterances
   torch::Tensor ctc;    // (N) float, detached: of each utterance
-  double intermediate = 0, consistency = 0, frame = 0, gate = 0;  // summed over utterances, before their weights
+  double intermediate = 0, consistency = 0, frame = 0, gate = 0,
+         gate_speech = 0;  // summed over utterances, before their weights
 };
 
 // output: of N utterances, or of 2N in two views (all of the first, then all of the second). CTC is computed in float.

@@ -88,6 +88,17 @@ void Recipe::Validate() const {
     Throw("data.augment.wave.sample_rate is {}, model.features.fbank.sample_rate {}: expected the same",
           data.augment.wave.sample_rate, rate);
   }
+  const LossOptions& loss = train.loss;
+  if (loss.frame_weight > 0 && !model.ctc.frame_head)
+    Throw("train.loss.frame_weight is {}, but model.ctc.frame_head is false; set it to true", loss.frame_weight);
+  if (loss.gate_speech_weight > 0 && model.encoder.gate.kind != GateKind::kLearned)
+    Throw("train.loss.gate_speech_weight is {}, but model.encoder.gate.kind is not learned", loss.gate_speech_weight);
+  for (const auto& [key, weight] :
+       {std::pair{"frame_weight", loss.frame_weight}, {"gate_speech_weight", loss.gate_speech_weight}}) {
+    if (weight > 0 && data.augment.splice.alignments.empty())
+      Throw("train.loss.{} is {}, but data.augment.splice.alignments is empty; `earshot align` makes the file", key,
+            weight);
+  }
 }
 
 Recipe LoadRecipe(const std::vector<std::string>& files, const std::vector<std::string>& sets) {

@@ -48,7 +48,7 @@ enum class Precision { kAuto, kFloat, kBFloat16 };
 struct TrainOptions {
   int64_t seed = 1;
   int epochs = 50;
-  // Stops after so many optimiser steps, wherever that is. 0: at the end of the epochs.
+  // Stops after so many optimiser steps, wherever that is in the schedule of the epochs. 0: at the end of the epochs.
   int64_t max_steps = 0;
   // Batches whose gradients are summed for one step.
   int accumulate = 1;

@@ -327,6 +327,7 @@ void Trainer::Impl::FinishEpoch(Progress& progress) {
       {"consistency", progress.losses.consistency / count},
       {"frame", progress.losses.frame / count},
       {"gate_budget", progress.losses.gate / count},
+      {"gate_speech", progress.losses.gate_speech / count},
       {"gradient_norm", progress.gradient_norm / static_cast<double>(std::max<int64_t>(1, progress.steps))},
       {"lr", last_lr_},
       {"seconds", seconds},
@@ -366,7 +367,8 @@ std::string Trainer::Impl::FinishModel() {
 TrainResult Trainer::Impl::Run(const std::atomic<bool>& stop) {
   const TrainOptions& o = recipe_.train;
   Progress progress;
-  bool stopped = false;
+  const auto should_stop = [&] { return stop || (o.max_steps > 0 && state_.step >= o.max_steps); };
+  bool stopped = o.max_steps > 0 && state_.step >= o.max_steps;
   while (state_.sampler.epoch < o.epochs && !stopped) {
     ProgressBar bar(fmt::format("epoch {}/{}", state_.sampler.epoch + 1, o.epochs), loader_->sampler().NumBatches());
     while (true) {
@@ -385,7 +387,7 @@ TrainResult Trainer::Impl::Run(const std::atomic<bool>& stop) {
         ReportStep(progress, bar);
       }
       if (ended) break;
-      if (stop || (o.max_steps > 0 && state_.step >= o.max_steps)) {
+      if (should_stop()) {
         stopped = true;
         break;
       }
@@ -394,14 +396,17 @@ TrainResult Trainer::Impl::Run(const std::atomic<bool>& stop) {
     bar.Finish();
     state_.sampler = loader_->state();
     FinishEpoch(progress);
-    stopped = stop || (o.max_steps > 0 && state_.step >= o.max_steps);
+    stopped = should_stop();
   }
   if (state_.sampler.epoch < o.epochs) {
     state_.seconds += Seconds(progress.start);
     Save();
     events_->Flush();
     LogInfo("stopped at step {} of {}; the same command goes on from here", state_.step, TotalSteps());
-    return {.steps = state_.step, .stopped = true};
+    if (state_.evaluated.empty()) return {.steps = state_.step, .stopped = true};
+    const std::string best = FinishModel();
+    LogInfo("{}: the best so far", best);
+    return {.steps = state_.step, .stopped = true, .model_folder = best};
   }
   const std::string model = FinishModel();
   LogInfo("finished after {} steps and {:.0f} s: {}", state_.step, state_.seconds, model);

@@ -7,7 +7,8 @@
 //   exp/an4/tokenizer.model   trained on the training texts
 //   exp/an4/checkpoints/      optimiser, averages, sampler; see checkpoint.h
 //   exp/an4/models/epoch-00012/ the moving average after an evaluation; the best few are kept
-//   exp/an4/model/            the best, or the mean of the best: what transcribe, evaluate and ship take
+//   exp/an4/model/            the best, or the mean of the best: what transcribe, evaluate and ship take; of a run
+//                             that was stopped, those so far
 //   exp/an4/log.jsonl         one line an epoch: losses, rates, error rates, speed
 //   exp/an4/tensorboard/      events
 //   exp/an4/skipped.jsonl     utterances that could not be used, with the reason
@@ -28,7 +29,7 @@ struct TrainResult {
   int64_t steps = 0;
   // Stopped by a signal or max_steps, before the last epoch.
   bool stopped = false;
-  // The folder of the finished model; empty when stopped.
+  // The folder of the model; empty when stopped before the first evaluation.
   std::string model_folder;
 };
 

@@ -46,6 +46,7 @@ StepLosses& StepLosses::operator+=(const StepLosses& o) {
   consistency += o.consistency;
   frame += o.frame;
   gate += o.gate;
+  gate_speech += o.gate_speech;
   utterances += o.utterances;
   not_finite.insert(not_finite.end(), o.not_finite.begin(), o.not_finite.end());
   return *this;
@@ -145,6 +146,7 @@ StepLosses WorkerPool::RunShare(Worker& worker, const std::vector<const Example*
   sum.consistency = losses.consistency;
   sum.frame = losses.frame;
   sum.gate = losses.gate;
+  sum.gate_speech = losses.gate_speech;
   if (std::isfinite(sum.total)) {
     (losses.total / options.normaliser).backward();
   } else if (sum.not_finite.empty()) {

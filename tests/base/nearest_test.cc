@@ -20,6 +20,8 @@ TEST(NearestTest, SuggestsOnlyWhatIsNear) {
   EXPECT_EQ(Suggestion("loca", names), "; did you mean 'local'?");
   EXPECT_EQ(Suggestion("xyz", names), "; expected one of: local, strided, memory");
   EXPECT_EQ(Suggestion("xyz", {}), "");
+  // A list that nobody would read.
+  EXPECT_EQ(Suggestion("xyz", std::vector<std::string>(100, "tensor")), "");
 }
 
 }  // namespace

@@ -82,6 +82,7 @@ TEST_F(SpliceTest, WordsAreCutInTheSilenceRoundThem) {
   options_.min_words = options_.max_words = 1;
   const Splicer splicer = Make();
   std::set<std::string> texts;
+  size_t shortest = kRate, longest = 0;
   for (uint64_t seed = 0; seed < 100; ++seed) {
     Random random(seed);
     const auto spliced = splicer.DrawWords(utterances_[0], random);
@@ -91,8 +92,13 @@ TEST_F(SpliceTest, WordsAreCutInTheSilenceRoundThem) {
     const auto loud = LoudSamples(spliced->samples);
     ASSERT_EQ(loud.size(), 1U) << spliced->text;
     EXPECT_EQ(loud.begin()->second, static_cast<int64_t>(0.4 * kRate)) << spliced->text;
-    EXPECT_LT(spliced->samples.size(), static_cast<size_t>(0.6 * kRate));
+    shortest = std::min(shortest, spliced->samples.size());
+    longest = std::max(longest, spliced->samples.size());
   }
+  // More or less of the 0.2 s of silence on either side.
+  EXPECT_LT(shortest, static_cast<size_t>(0.52 * kRate));
+  EXPECT_GT(longest, static_cast<size_t>(0.65 * kRate));
+  EXPECT_LE(longest, static_cast<size_t>(0.8 * kRate));
   EXPECT_EQ(texts, (std::set<std::string>{"A", "B", "C", "D", "E"}));
 }
 
@@ -171,8 +177,26 @@ TEST_F(SpliceTest, SameSpeaker) {
   }
 }
 
+TEST_F(SpliceTest, RareWordsArePreferredAsMuchAsAsked) {
+  options_.min_words = options_.max_words = 1;
+  options_.same_speaker_probability = 0;
+  // A and B are spoken twice, C, D and E once.
+  const auto share_of_c = [&] {
+    const Splicer splicer = Make();
+    int drawn = 0;
+    for (uint64_t seed = 0; seed < 2000; ++seed) {
+      Random random(seed);
+      drawn += splicer.DrawWords(utterances_[0], random)->text == "C" ? 1 : 0;
+    }
+    return drawn / 2000.0;
+  };
+  EXPECT_NEAR(share_of_c(), 1.0 / 7, 0.03);
+  options_.balance = 1;
+  EXPECT_NEAR(share_of_c(), 1.0 / 5, 0.03);
+}
+
 TEST_F(SpliceTest, TranscriptKeepsTheTextAndChangesTheVoices) {
-  options_.text = SpliceText::kTranscript;
+  options_.transcript_share = 1;
   options_.same_speaker_probability = 0;
   const Splicer splicer = Make();
   std::set<std::set<int>> voices;
@@ -292,6 +316,8 @@ TEST_F(SpliceTest, OptionErrorsNameTheKey) {
   EXPECT_THAT(error({.alignments = "a", .probability = 1.5}), HasSubstr("probability is 1.5"));
   EXPECT_THAT(error({.alignments = "a", .probability = 0.6, .concat_probability = 0.5}), HasSubstr("exceed 1"));
   EXPECT_THAT(error({.min_words = 3, .max_words = 2}), HasSubstr("min_words is 3"));
+  EXPECT_THAT(error({.balance = -0.1}), HasSubstr("balance is -0.1"));
+  EXPECT_THAT(error({.transcript_share = 2}), HasSubstr("transcript_share is 2"));
   EXPECT_THAT(error({.max_span_words = 0}), HasSubstr("max_span_words is 0"));
   EXPECT_THAT(error({.concat_max_utterances = 1}), HasSubstr("concat_max_utterances is 1"));
   EXPECT_THAT(error({.max_duration_s = 0}), HasSubstr("max_duration_s is 0"));

@@ -3,6 +3,7 @@
 EARSHOT_PROGRAM: the program under test; build/release's otherwise.  EARSHOT_TEST_MODEL: another than models/an4.
 """
 
+import array
 import json
 import os
 import pathlib
@@ -66,6 +67,15 @@ def write_wav(path, samples, rate=16000):
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(bytes(samples))
+
+
+def trimmed(source, *, folder, below_db=30):
+    """array('h') at 16 kHz, from the first to the last 10 ms that are less than below_db under the loudest."""
+    convert(source, "whole.s16", "-f", "s16le", "-ar", "16000", "-ac", "1", folder=folder)
+    samples = array.array("h", (folder / "whole.s16").read_bytes())
+    energies = [sum(x * x for x in samples[at:at + 160]) for at in range(0, len(samples), 160)]
+    loud = [i for i, energy in enumerate(energies) if energy > max(energies) * 10 ** (-below_db / 10)]
+    return samples[160 * loud[0]:160 * (loud[-1] + 1)]
 
 
 def edits(reference_words, words):

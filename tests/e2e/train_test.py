@@ -70,7 +70,8 @@ class TrainTest(support.EndToEndTest):
         self.assertEqual(process.returncode, 0, stderr.decode())
         epochs = log.read_text().count("\n")
         self.assertLess(epochs, 12, "the signal came too late to prove anything")
-        self.assertFalse((self.folder / "halves/model").exists())
+        # What was learnt so far can be used.
+        self.assertTrue((self.folder / "halves/model/model.safetensors").exists())
         self.train(recipe, "halves", *options)
         self.assertEqual((self.folder / "halves/model/model.safetensors").read_bytes(),
                          (self.folder / "whole/model/model.safetensors").read_bytes())

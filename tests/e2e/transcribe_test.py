@@ -89,6 +89,16 @@ class TranscribeTest(support.EndToEndTest):
             self.assertTrue(0 < word["confidence"] <= 1, word)
             last = word["start"]
 
+    def test_the_first_and_last_word_of_a_tightly_cut_recording_survive(self):
+        """Whatever lies 30 dB below the loudest frame is cut off both ends, without a margin."""
+        whole = [text.split() for _, text in self.transcribe(*(support.SAMPLES / name for name in SINGLE))]
+        for name in SINGLE:
+            support.write_wav(self.folder / name.replace(".flac", ".wav"),
+                              support.trimmed(support.SAMPLES / name, folder=self.folder))
+        cut = [text.split() for _, text in self.transcribe(*(name.replace(".flac", ".wav") for name in SINGLE))]
+        for name, expected, words in zip(SINGLE, whole, cut):
+            self.assertEqual(words[:1] + words[-1:], expected[:1] + expected[-1:], f"{name}: {expected}, cut {words}")
+
     def test_silence_and_noise_give_no_words(self):
         draw = random.Random(1)
         support.write_wav(self.folder / "silence.wav", bytes(2 * 16000 * 20))

@@ -101,6 +101,54 @@ TEST_F(AsrModelTest, StreamsAsTheWhole) {
   EXPECT_TRUE(TensorsMatch(torch::cat(parts, 1), whole, 1e-4));
 }
 
+TEST_F(AsrModelTest, ThePenaltyMakesBlankLessLikely) {
+  const torch::NoGradGuard no_grad;
+  ModelConfig config = TinyConfig();
+  const Tensor before = Output(*Make(config));
+  config.ctc.blank_penalty = 1.5;
+  const Tensor after = Output(*Make(config));
+  // The odds of blank against another token fall by e^1.5; those of two other tokens stay.
+  const auto odds = [](const Tensor& x, int64_t a, int64_t b) { return x.select(2, a) - x.select(2, b); };
+  EXPECT_TRUE(TensorsMatch(odds(after, 0, 1), odds(before, 0, 1) - 1.5, 1e-5));
+  EXPECT_TRUE(TensorsMatch(odds(after, 2, 1), odds(before, 2, 1), 1e-5));
+  EXPECT_TRUE(TensorsMatch(after.exp().sum(2), torch::ones({1, after.size(1)}), 1e-5));
+}
+
+TEST_F(AsrModelTest, FramesBelowTheGatesThresholdAreBlank) {
+  const torch::NoGradGuard no_grad;
+  ModelConfig config = TinyConfig();
+  config.encoder.gate.initial_bias = 0;
+  const Tensor x = torch::randn({1, 103, 16}), lens = torch::tensor({103}, torch::kInt64);
+  const CtcOutput open = Make(config)->network().forward(x, lens);
+  // Between two gates, so that rounding decides nothing.
+  const Tensor sorted = std::get<0>(open.gate[0].sort());
+  config.encoder.gate.threshold = sorted.slice(0, 12, 14).mean().item<double>();
+  const auto model = Make(config);
+  const CtcOutput out = model->network().forward(x, lens);
+  EXPECT_TRUE(torch::equal(out.gate, open.gate));
+  int silent = 0;
+  for (int64_t t = 0; t < out.gate.size(1); ++t) {
+    const bool below = out.gate[0][t].item<double>() < config.encoder.gate.threshold;
+    silent += below ? 1 : 0;
+    if (below) {
+      EXPECT_EQ(out.log_probs[0][t].argmax().item<int64_t>(), 0) << t;
+      EXPECT_NEAR(out.log_probs[0][t].exp().sum().item<double>(), 1, 1e-6);
+    } else {
+      EXPECT_TRUE(torch::equal(out.log_probs[0][t], open.log_probs[0][t])) << t;
+    }
+  }
+  EXPECT_GT(silent, 5);
+  EXPECT_LT(silent, 20);
+  EncoderState state = model->network().encoder().StartStream();
+  std::vector<Tensor> parts = {model->network().Stream(x.slice(1, 0, 50), false, state).log_probs};
+  parts.push_back(model->network().Stream(x.slice(1, 50), false, state).log_probs);
+  parts.push_back(model->network().Stream({}, true, state).log_probs);
+  EXPECT_TRUE(TensorsMatch(torch::cat(parts, 1), out.log_probs, 1e-4));
+  // Training sees what the head says.
+  model->network().train();
+  EXPECT_GT(model->network().forward(x, lens).log_probs.min().item<double>(), -30);
+}
+
 TEST_F(AsrModelTest, HalfIsHalfTheSizeAndNearlyTheSame) {
   const auto model = Make(TinyConfig());
   model->Save(folder_.Path("whole"));

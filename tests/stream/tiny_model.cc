@@ -38,6 +38,7 @@ std::shared_ptr<const AsrModel> TinyModel(const TinyModelOptions& options) {
                     .convolution = {.kind = options.convolution, .kernel = 5, .chunk = 4},
                     .gate = {.kind = options.gate, .hidden_dim = 8, .initial_bias = 0},
                     .intermediate_layers = {}};
+  config.edge_padding_frames = options.edge_padding_frames;
   at::set_num_threads(1);  // more only wait for one another over tensors this small
   torch::manual_seed(7);
   const GlobalCmvn cmvn = {.mean = std::vector<float>(20, 12.0f), .inverse_std = std::vector<float>(20, 0.3f)};

@@ -14,6 +14,7 @@ struct TinyModelOptions {
   GateKind gate = GateKind::kLearned;
   ConvolutionKind convolution = ConvolutionKind::kChunked;
   int num_layers = 2;
+  int edge_padding_frames = 0;
 };
 
 // Two blocks of width 16 over 20 mel filters; letters as tokens. The same weights at each call.

@@ -137,6 +137,29 @@ TEST(Transcriber, TellsItsProgressAndTheGate) {
   EXPECT_TRUE(gate.empty());
 }
 
+// Silence round a recording is heard, and neither seen in the times nor in the gate.
+TEST(Transcriber, EdgePaddingIsHeardButNotCounted) {
+  const auto model = TinyModel({.edge_padding_frames = 3});
+  const double edge_s = 0.12, duration_s = 5;
+  const std::vector<float> samples = Babble(duration_s, kSampleRate);
+  std::vector<float> padded(static_cast<size_t>(edge_s * kSampleRate));
+  padded.insert(padded.end(), samples.begin(), samples.end());
+  padded.resize(samples.size() + 2 * static_cast<size_t>(edge_s * kSampleRate));
+  const std::vector<Word> expected = OfflineWords(*model, padded);
+  std::vector<float> gate;
+  TranscribeCallbacks callbacks;
+  callbacks.gate = [&](std::span<const float> values) { gate.insert(gate.end(), values.begin(), values.end()); };
+  const std::vector<Word> words = Words(Transcriber(model, {.chunk_s = 0.5}).Transcribe(samples, callbacks));
+  ASSERT_GT(expected.size(), 4u);
+  ASSERT_EQ(words.size(), expected.size());
+  for (size_t i = 0; i < words.size(); ++i) {
+    EXPECT_EQ(words[i].text, expected[i].text) << "word " << i;
+    EXPECT_NEAR(words[i].start_s, std::clamp(expected[i].start_s - edge_s, 0.0, duration_s), 1e-9) << "word " << i;
+    EXPECT_NEAR(words[i].end_s, std::clamp(expected[i].end_s - edge_s, 0.0, duration_s), 1e-9) << "word " << i;
+  }
+  EXPECT_EQ(gate.size(), 125u);
+}
+
 TEST(Transcriber, ThreadsShareOne) {
   const Transcriber transcriber(TinyModel(), {.chunk_s = 1});
   const std::vector<float> first = Babble(5, kSampleRate, 1), second = Babble(5, kSampleRate, 2);

@@ -166,6 +166,25 @@ TEST_F(LossesTest, GateBudgetCountsWhatIsAboveTheTarget) {
             0);
 }
 
+TEST_F(LossesTest, TheGateLearnsSpeechWhereItIsKnown) {
+  const Tensor log_probs = torch::log_softmax(torch::randn({3, 5, 3}), 2);
+  const Tensor gate = torch::full({3, 5}, 0.8, torch::kFloat).requires_grad_();
+  CtcTargets targets = targets_;
+  targets.frame_labels = Int64({1, 2, 0, -1, -1, /**/ -1, -1, -1, -1, -1, /**/ 0, 0, 0, -1, -1}).view({3, 5});
+  const LossOptions options = {.gate_weight = 0, .gate_speech_weight = 2};
+  const CtcOutput output = {.log_probs = log_probs, .lens = lens_, .gate = gate};
+  const Losses losses = ComputeLosses(output, targets, 1, options);
+  // Means over the frames that are known, of which the second utterance has none.
+  const double expected = -(2 * std::log(0.8) + std::log(0.2)) / 3 - std::log(0.2);
+  EXPECT_NEAR(losses.gate_speech, expected, 1e-5);
+  EXPECT_NEAR(losses.total.item<double>(), losses.ctc.sum().item<double>() + 2 * expected, 1e-4);
+  losses.total.backward();
+  EXPECT_LT(gate.grad()[0][0].item<double>(), 0);
+  EXPECT_GT(gate.grad()[0][2].item<double>(), 0);
+  EXPECT_EQ(gate.grad()[1].abs().max().item<double>(), 0);
+  EXPECT_EQ(gate.grad()[0][4].item<double>(), 0);
+}
+
 TEST(LossOptionsTest, WhatCannotBeIsNamed) {
   EXPECT_NO_THROW(LossOptions().Validate());
   EXPECT_THROW((LossOptions{.intermediate_weight = 1.5}.Validate()), Error);

@@ -70,5 +70,15 @@ TEST_F(RecipeTest, WrongKeysAndValuesAreNamed) {
   EXPECT_THAT(ErrorOf("model: [1, 2]\n"), HasSubstr("model"));
 }
 
+TEST_F(RecipeTest, LossesThatCannotBeComputedAreRefused) {
+  const std::string alignments = "data.augment.splice.alignments=words.jsonl";
+  EXPECT_THAT(ErrorOf("", {"train.loss.frame_weight=1", alignments}), HasSubstr("model.ctc.frame_head is false"));
+  EXPECT_THAT(ErrorOf("", {"train.loss.frame_weight=1", "model.ctc.frame_head=true"}), HasSubstr("earshot align"));
+  EXPECT_EQ(ErrorOf("", {"train.loss.frame_weight=1", "model.ctc.frame_head=true", alignments}), "no error");
+  EXPECT_THAT(ErrorOf("", {"train.loss.gate_speech_weight=1"}), HasSubstr("earshot align"));
+  EXPECT_THAT(ErrorOf("", {"train.loss.gate_speech_weight=1", "model.encoder.gate.kind=energy", alignments}),
+              HasSubstr("gate.kind is not learned"));
+}
+
 }  // namespace
 }  // namespace earshot

@@ -17,6 +17,7 @@
 #include "src/audio/wav_writer.h"
 #include "src/base/error.h"
 #include "src/base/log.h"
+#include "src/text/wer.h"
 #include "src/train/checkpoint.h"
 #include "src/train/evaluate.h"
 #include "src/train/training_data.h"
@@ -96,6 +97,23 @@ class TrainerTest : public testing::Test {
     Add("wordless", "", Tones("ab"));
   }
 
+  // Where the words are: 125 ms a letter, one word after the other.
+  std::string WriteAlignments() const {
+    const std::string path = folder_.Path("words.jsonl");
+    std::ofstream file(path);
+    for (const Utterance& utterance : utterances_) {
+      json line = {{"id", utterance.id}, {"words", json::array()}};
+      double start_s = 0;
+      for (const std::string& word : SplitWords(utterance.text)) {
+        const double end_s = start_s + 0.125 * static_cast<double>(word.size());
+        line["words"].push_back({{"word", word}, {"start", start_s}, {"end", end_s}});
+        start_s = end_s;
+      }
+      file << line << "\n";
+    }
+    return path;
+  }
+
   Recipe MakeRecipe() {
     const std::string manifest = folder_.Path("train.jsonl");
     WriteManifest(manifest, utterances_);
@@ -157,7 +175,10 @@ TEST_F(TrainerTest, TwentyStepsAreTenAndTenMore) {
   const TrainResult whole = Train(recipe, "whole");
   EXPECT_EQ(whole.steps, 20);
   EXPECT_TRUE(whole.stopped);
-  EXPECT_EQ(whole.model_folder, "");
+  // Five epochs are over: what a stopped run has learnt so far can be used.
+  EXPECT_EQ(whole.model_folder, folder_.Path("whole/model"));
+  EXPECT_NO_THROW(AsrModel::Load(whole.model_folder, torch::kCPU));
+  EXPECT_EQ(Train(recipe, "whole").steps, 20);  // nothing is left to do
   recipe.train.max_steps = 10;
   EXPECT_EQ(Train(recipe, "parts").steps, 10);
   EXPECT_EQ(Newest("parts").state.step, 10);
@@ -186,6 +207,7 @@ TEST_F(TrainerTest, LossFallsAndTheBestModelIsKept) {
   // A head that only training has.
   recipe.model.ctc.frame_head = true;
   recipe.train.loss.frame_weight = 0.1;
+  recipe.data.augment.splice.alignments = WriteAlignments();
   const TrainResult result = Train(recipe, "run");
   EXPECT_FALSE(result.stopped);
   EXPECT_EQ(result.steps, 20);  // four batches an epoch, two at a time

@@ -1,9 +1,9 @@
 """The peer of `tools/bench training`: a conformer CTC in PyTorch as one writes it, in one file.
 
-Same network as the recipe in tools/bench.d/training: depthwise-striding subsampling by 4, six blocks of 160 with rotary
-attention, LayerNorm in the convolution module, an intermediate CTC after block 3, AdamW, a moving average of the weights,
-SpecAugment; waves through soundfile, fbank through kaldi-native-fbank, one DataLoader worker. bfloat16 autocast on
-CPUs that compute it, as `earshot train` does, else float. Prints one JSON line.
+Same network as the recipe in tools/bench.d/training: depthwise-striding subsampling by 4, six blocks of 160 with
+rotary attention, LayerNorm in the convolution module, an intermediate CTC after block 3, AdamW, a moving average of
+the weights, SpecAugment; waves through soundfile, fbank through kaldi-native-fbank, one DataLoader worker. bfloat16
+autocast on CPUs that compute it, as `earshot train` does, else float. Prints one JSON line.
 """
 import argparse
 import json
@@ -63,7 +63,8 @@ class Convolution(nn.Module):
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.attention, self.convolution, self.second = FeedForward(), Attention(), Convolution(), FeedForward()
+        self.first, self.attention = FeedForward(), Attention()
+        self.convolution, self.second = Convolution(), FeedForward()
         self.norm = nn.LayerNorm(DIM)
 
     def forward(self, x, cos, sin, mask, valid):
@@ -168,8 +169,8 @@ def main():
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     bf16 = "avx512_bf16" in open("/proc/cpuinfo", encoding="utf-8").read()
     for epoch in range(arguments.epochs):
-        loader = torch.utils.data.DataLoader(corpus, batch_sampler=batches(corpus, epoch), num_workers=1, prefetch_factor=4,
-                                             collate_fn=collate)
+        loader = torch.utils.data.DataLoader(corpus, batch_sampler=batches(corpus, epoch), num_workers=1,
+                                             prefetch_factor=4, collate_fn=collate)
         start, audio = time.time(), 0.0
         for features, lens, tokens, token_lens, duration in loader:
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -1,6 +1,5 @@
 // earshot align: where each word of known texts is spoken, by forced CTC alignment.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,6 +12,7 @@
 #include "src/base/progress_bar.h"
 #include "src/data/manifest.h"
 #include "src/decode/ctc_align.h"
+#include "src/decode/word_times.h"
 #include "src/model/asr_model.h"
 #include "src/model/device.h"
 #include "tools/cli/command.h"
@@ -22,23 +22,11 @@ namespace {
 
 struct AlignArguments {
   std::string model, manifest, split, output, device = "auto";
-  double extend_s = 0.2;
+  double extend_s = 0.2, margin_s = 0.05;
+  bool keep_silence = false;
 };
 
-// CTC marks a word by a spike or a few; what lies between two words is shared out between them, up to extend_s for
-// each.
-void Extend(std::vector<Word>& words, double duration_s, double extend_s) {
-  std::vector<Word> original = words;
-  for (size_t i = 0; i < words.size(); ++i) {
-    const double before = i == 0 ? original[i].start_s : (original[i].start_s - original[i - 1].end_s) / 2;
-    const double after =
-        i + 1 == words.size() ? duration_s - original[i].end_s : (original[i + 1].start_s - original[i].end_s) / 2;
-    words[i].start_s = std::max(0.0, original[i].start_s - std::clamp(before, 0.0, extend_s));
-    words[i].end_s = std::min(duration_s, original[i].end_s + std::clamp(after, 0.0, extend_s));
-  }
-}
-
-std::vector<Word> AlignUtterance(const AsrModel& model, const Utterance& utterance, double extend_s) {
+std::vector<Word> AlignUtterance(const AsrModel& model, const Utterance& utterance, const AlignArguments& arguments) {
   const torch::NoGradGuard no_grad;
   const std::vector<float> samples = ReadAudio(
       utterance.audio_path,
@@ -52,7 +40,8 @@ std::vector<Word> AlignUtterance(const AsrModel& model, const Utterance& utteran
       AlignCtc(output.log_probs[0], model.tokenizer().Encode(utterance.text), model.tokenizer().blank_id());
   if (!aligned) Throw("{}: the text has more tokens than the encoder gives frames", utterance.audio_path);
   std::vector<Word> words = AlignedWords(*aligned, model.tokenizer(), model.encoder_frame_s());
-  Extend(words, static_cast<double>(samples.size()) / model.sample_rate(), extend_s);
+  WidenWords(words, static_cast<double>(samples.size()) / model.sample_rate(), arguments.extend_s);
+  if (!arguments.keep_silence) TrimWords(words, samples, model.sample_rate(), arguments.margin_s);
   return words;
 }
 
@@ -65,7 +54,7 @@ void RunAlign(const AlignArguments& arguments) {
   for (const Utterance& utterance : utterances) {
     try {
       nlohmann::json line = {{"id", utterance.id}, {"words", nlohmann::json::array()}};
-      for (const Word& word : AlignUtterance(*model, utterance, arguments.extend_s)) {
+      for (const Word& word : AlignUtterance(*model, utterance, arguments)) {
         line["words"].push_back(
             {{"word", word.text}, {"start", word.start_s}, {"end", word.end_s}, {"confidence", word.confidence}});
       }
@@ -98,6 +87,9 @@ void AddAlign(CLI::App& app) {
       ->add_option("--extend", arguments->extend_s,
                    "most seconds that a word is widened by into the gap beside it [0.2]")
       ->type_name("S");
+  command->add_option("--margin", arguments->margin_s, "silence that a word keeps at either end, at most [0.05]")
+      ->type_name("S");
+  command->add_flag("--keep-silence", arguments->keep_silence, "do not take the silence off the words' ends");
   command->add_option("--device", arguments->device, "cpu, cuda, cuda:N or auto [auto]")->type_name("NAME");
   command->footer(Examples({
       {"earshot align --model exp/chars/model --manifest data/an4/train.jsonl -o exp/words.jsonl",
