@@ -12,6 +12,8 @@
 namespace earshot {
 namespace {
 
+// Of a hierarchy: with the least pool of 2 its reach is a million times the near window.
+constexpr int64_t kMostLevels = 20;
 constexpr int64_t kEndless = std::numeric_limits<int64_t>::max() / 4;
 
 struct TermName {
@@ -27,12 +29,20 @@ const std::vector<TermName>& TermNames() {
       {"sliding", PatternKind::kSliding, {"left", "right"}},
       {"strided", PatternKind::kStrided, {"every", "reach", "lookahead"}},
       {"blockwise", PatternKind::kBlockwise, {"block", "offsets"}},
+      {"learned", PatternKind::kLearned, {"block", "blocks", "reach", "lookahead"}},
+      {"hierarchical", PatternKind::kHierarchical, {"chunk", "left", "lookahead", "pool", "levels", "future"}},
       {"memory", PatternKind::kMemory, {"slots", "chunk", "lag"}},
   };
   return names;
 }
 
+const char* NameOf(PatternKind kind) {
+  const auto& names = TermNames();
+  return std::find_if(names.begin(), names.end(), [&](const TermName& n) { return n.kind == kind; })->name;
+}
+
 int64_t FloorDiv(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+int64_t CeilDiv(int64_t a, int64_t b) { return FloorDiv(a + b - 1, b); }
 
 std::string Trim(const std::string& text) {
   const size_t begin = text.find_first_not_of(" \t\n");
@@ -63,10 +73,17 @@ void RequireAtLeast(int64_t value, int64_t least, const std::string& where) {
   if (value < least) Throw("pattern: {} is {}, expected {} or more", where, value, least);
 }
 
+bool ParseBool(const std::string& text, const std::string& where) {
+  if (text != "true" && text != "false") Throw("pattern: {} is '{}', expected true or false", where, text);
+  return text == "true";
+}
+
 void SetArgument(PatternTerm& term, const std::string& name, const std::string& value, const std::string& where) {
+  const bool learned = term.kind == PatternKind::kLearned;
   if (name == "causal") {
-    if (value != "true" && value != "false") Throw("pattern: {} is '{}', expected true or false", where, value);
-    term.causal = value == "true";
+    term.causal = ParseBool(value, where);
+  } else if (name == "future") {
+    term.future = ParseBool(value, where);
   } else if (name == "offsets") {
     term.offsets.clear();
     for (const std::string& part : Split(value, ';')) term.offsets.push_back(ParseNumber(part, where));
@@ -75,9 +92,15 @@ void SetArgument(PatternTerm& term, const std::string& name, const std::string& 
     std::erase(term.offsets, 0);
   } else {
     const int64_t number = ParseNumber(value, where);
-    if (name == "chunk" || name == "block" || name == "every" || name == "slots") RequireAtLeast(number, 1, where);
-    if (name == "lookahead" || name == "right" || name == "lag") RequireAtLeast(number, 0, where);
-    if (name == "left" || name == "reach") RequireAtLeast(number, -1, where);
+    if (name == "chunk" || name == "block" || name == "every" || name == "slots" || name == "blocks")
+      RequireAtLeast(number, 1, where);
+    if (name == "right" || name == "lag") RequireAtLeast(number, 0, where);
+    if (name == "lookahead") RequireAtLeast(number, learned ? -1 : 0, where);
+    if (name == "left" || name == "reach")
+      RequireAtLeast(number, term.kind == PatternKind::kHierarchical ? 0 : -1, where);
+    if (name == "pool" || name == "levels") RequireAtLeast(number, name == "pool" ? 2 : 1, where);
+    if (name == "levels" && number > kMostLevels)
+      Throw("pattern: {} is {}, expected at most {}", where, number, kMostLevels);
     if (name == "chunk" || name == "block") term.chunk = number;
     if (name == "left") term.left = number;
     if (name == "lookahead" || name == "right") term.lookahead = number;
@@ -85,6 +108,9 @@ void SetArgument(PatternTerm& term, const std::string& name, const std::string& 
     if (name == "reach") term.reach = number;
     if (name == "slots") term.slots = number;
     if (name == "lag") term.lag = number;
+    if (name == "blocks") term.blocks = number;
+    if (name == "pool") term.pool = number;
+    if (name == "levels") term.levels = number;
   }
 }
 
@@ -101,6 +127,7 @@ PatternTerm ParseTerm(const std::string& text) {
   PatternTerm term;
   term.kind = found->kind;
   if (term.kind == PatternKind::kBlockwise) term.offsets = {-1};
+  if (term.kind == PatternKind::kHierarchical) term.left = 32;
   if (open == std::string::npos) return term;
   if (text.back() != ')') Throw("pattern: '{}' lacks its closing parenthesis", text);
   const std::string inside = Trim(text.substr(open + 1, text.size() - open - 2));
@@ -127,37 +154,112 @@ std::string TermToString(const PatternTerm& t) {
       return fmt::format("strided(every={},reach={},lookahead={})", t.every, t.reach, t.lookahead);
     case PatternKind::kBlockwise:
       return fmt::format("blockwise(block={},offsets={})", t.chunk, fmt::join(t.offsets, ";"));
+    case PatternKind::kLearned:
+      return fmt::format("learned(block={},blocks={},reach={},lookahead={})", t.chunk, t.blocks, t.reach, t.lookahead);
+    case PatternKind::kHierarchical:
+      return fmt::format("hierarchical(chunk={},left={},lookahead={},pool={},levels={},future={})", t.chunk, t.left,
+                         t.lookahead, t.pool, t.levels, t.future);
     case PatternKind::kMemory: return fmt::format("memory(slots={},chunk={},lag={})", t.slots, t.chunk, t.lag);
   }
   return "";
 }
 
-// The contiguous hull of what a query of this term may see.
-KeyRange Hull(const PatternTerm& t, int64_t query) {
-  const int64_t chunk_start = query / t.chunk * t.chunk;
-  switch (t.kind) {
-    case PatternKind::kFull: return {0, t.causal ? query : kEndless};
+// Where the cells of `level` that lie before a chunk begin; level 0: where the frames at full rate do. Each seam lies
+// on the grid of the next coarser level, so that every frame before the chunk is in one cell.
+int64_t PastSeam(const PatternTerm& t, int64_t chunk_start, int64_t level) {
+  int64_t size = 1, seam = chunk_start;
+  for (int64_t l = 0; l <= level; ++l) {
+    const int64_t next = l < t.levels ? size * t.pool : size;
+    seam = std::max<int64_t>(0, FloorDiv(seam - t.left * size, next) * next);
+    size = next;
+  }
+  return seam;
+}
+
+// The same behind it: where the cells of `level` end; level 0: where the frames do.
+int64_t FutureSeam(const PatternTerm& t, int64_t chunk_start, int64_t level) {
+  int64_t size = t.pool, seam = CeilDiv(chunk_start + t.chunk + t.lookahead, t.pool) * t.pool;
+  for (int64_t l = 1; l <= level; ++l) {
+    const int64_t next = l < t.levels ? size * t.pool : size;
+    seam = CeilDiv(seam + t.left * size, next) * next;
+    size = next;
+  }
+  return seam;
+}
+
+}  // namespace
+
+KeyRange PatternTerm::Hull(int64_t query) const {
+  const int64_t chunk_start = query / chunk * chunk;
+  switch (kind) {
+    case PatternKind::kFull: return {0, causal ? query : kEndless};
     case PatternKind::kLocal:
-      return {t.left < 0 ? 0 : std::max<int64_t>(0, chunk_start - t.left), chunk_start + t.chunk - 1 + t.lookahead};
-    case PatternKind::kSliding: return {t.left < 0 ? 0 : std::max<int64_t>(0, query - t.left), query + t.lookahead};
+      return {left < 0 ? 0 : std::max<int64_t>(0, chunk_start - left), chunk_start + chunk - 1 + lookahead};
+    case PatternKind::kSliding: return {left < 0 ? 0 : std::max<int64_t>(0, query - left), query + lookahead};
     case PatternKind::kStrided: {
-      const int64_t from = t.reach < 0 ? 0 : std::max<int64_t>(0, query - t.reach);
-      return {(from + t.every - 1) / t.every * t.every, FloorDiv(query + t.lookahead, t.every) * t.every};
+      const int64_t from = reach < 0 ? 0 : std::max<int64_t>(0, query - reach);
+      return {(from + every - 1) / every * every, FloorDiv(query + lookahead, every) * every};
     }
     case PatternKind::kBlockwise: {
-      const int64_t low = t.offsets.empty() ? 0 : std::min<int64_t>(0, t.offsets.front());
-      const int64_t high = t.offsets.empty() ? 0 : std::max<int64_t>(0, t.offsets.back());
-      return {std::max<int64_t>(0, chunk_start + low * t.chunk), chunk_start + (high + 1) * t.chunk - 1};
+      const int64_t low = offsets.empty() ? 0 : std::min<int64_t>(0, offsets.front());
+      const int64_t high = offsets.empty() ? 0 : std::max<int64_t>(0, offsets.back());
+      return {std::max<int64_t>(0, chunk_start + low * chunk), chunk_start + (high + 1) * chunk - 1};
     }
+    case PatternKind::kLearned: return {chunk_start, chunk_start + chunk - 1};
+    case PatternKind::kHierarchical:
+      return {PastSeam(*this, chunk_start, 0),
+              (future ? FutureSeam(*this, chunk_start, 0) : chunk_start + chunk + lookahead) - 1};
     case PatternKind::kMemory: return {0, -1};
   }
   return {};
 }
 
-}  // namespace
+KeyRange PatternTerm::Viewers(int64_t key) const {
+  EARSHOT_CHECK(kind != PatternKind::kBlockwise && kind != PatternKind::kMemory, "viewers of {}", TermToString(*this));
+  if (kind == PatternKind::kStrided && key % every != 0) return {};
+  switch (kind) {
+    case PatternKind::kFull: return {causal ? key : 0, kEndless};
+    case PatternKind::kSliding: return {std::max<int64_t>(0, key - lookahead), left < 0 ? kEndless : key + left};
+    case PatternKind::kStrided: return {std::max<int64_t>(0, key - lookahead), reach < 0 ? kEndless : key + reach};
+    case PatternKind::kLocal: {
+      const int64_t first = CeilDiv(std::max<int64_t>(0, key - lookahead - chunk + 1), chunk) * chunk;
+      return {first, left < 0 ? kEndless : FloorDiv(key + left, chunk) * chunk + chunk - 1};
+    }
+    case PatternKind::kLearned: return {key / chunk * chunk, key / chunk * chunk + chunk - 1};
+    case PatternKind::kHierarchical: {
+      // The seams rise with the chunk, so the chunks that see a frame are neighbours.
+      int64_t from = key / chunk, to = key / chunk;
+      while (from > 0 && MaySee((from - 1) * chunk, key)) --from;
+      while (MaySee((to + 1) * chunk, key)) ++to;
+      return {from * chunk, to * chunk + chunk - 1};
+    }
+    default: return {};
+  }
+}
+
+int64_t PatternTerm::CellFrames(int64_t level) const {
+  int64_t size = 1;
+  for (int64_t l = 0; l < level; ++l) size *= pool;
+  return size;
+}
+
+KeyRange PatternTerm::PastCells(int64_t query, int64_t level) const {
+  const int64_t start = query / chunk * chunk, size = CellFrames(level);
+  return {PastSeam(*this, start, level) / size, PastSeam(*this, start, level - 1) / size - 1};
+}
+
+KeyRange PatternTerm::FutureCells(int64_t query, int64_t level) const {
+  if (!future) return {};
+  const int64_t start = query / chunk * chunk, size = CellFrames(level);
+  return {FutureSeam(*this, start, level - 1) / size, FutureSeam(*this, start, level) / size - 1};
+}
+
+KeyRange PatternTerm::Candidates(int64_t block) const {
+  return {reach < 0 ? 0 : std::max<int64_t>(0, block - reach), lookahead < 0 ? kEndless : block + lookahead};
+}
 
 bool PatternTerm::MaySee(int64_t query, int64_t key) const {
-  const KeyRange hull = Hull(*this, query);
+  const KeyRange hull = Hull(query);
   if (key < hull.first || key > hull.last) return false;
   if (kind == PatternKind::kStrided) return key % every == 0;
   if (kind == PatternKind::kBlockwise) {
@@ -175,10 +277,12 @@ Pattern Pattern::Parse(const std::string& text) {
       Throw("pattern: '{}' holds an empty term; expected for example local(chunk=16,left=64)+memory(slots=8)", text);
     pattern.terms_.push_back(ParseTerm(part));
   }
-  int memories = 0;
-  for (const PatternTerm& term : pattern.terms_) memories += term.kind == PatternKind::kMemory ? 1 : 0;
-  if (memories > 1) Throw("pattern: '{}' names memory {} times, expected once", text, memories);
-  if (memories == static_cast<int>(pattern.terms_.size())) {
+  for (const PatternKind kind : {PatternKind::kMemory, PatternKind::kLearned, PatternKind::kHierarchical}) {
+    const auto same = [&](const PatternTerm& t) { return t.kind == kind; };
+    const auto times = std::count_if(pattern.terms_.begin(), pattern.terms_.end(), same);
+    if (times > 1) Throw("pattern: '{}' names {} {} times, expected once", text, NameOf(kind), times);
+  }
+  if (pattern.terms_.size() == 1 && pattern.memory()) {
     Throw(
         "pattern: '{}' is memory alone, which holds only the past; add a term for the frames near by, such as local()",
         text);
@@ -196,35 +300,20 @@ bool Pattern::MaySee(int64_t query, int64_t key) const {
   return std::any_of(terms_.begin(), terms_.end(), [&](const PatternTerm& t) { return t.MaySee(query, key); });
 }
 
-std::vector<int64_t> Pattern::Keys(int64_t first, int64_t last, int64_t num_keys) const {
-  std::vector<int64_t> keys;
-  for (const PatternTerm& term : terms_) {
-    if (term.kind == PatternKind::kMemory) continue;
-    // Hulls move to the right with the query, so the two ends bound them all.
-    const int64_t from = Hull(term, first).first;
-    const int64_t to = std::min(Hull(term, last).last, num_keys - 1);
-    const int64_t step = term.kind == PatternKind::kStrided ? term.every : 1;
-    for (int64_t key = from; key <= to; key += step) {
-      if (term.kind == PatternKind::kBlockwise) {
-        bool seen = false;
-        for (int64_t q = first; q <= last && !seen; q += term.chunk) seen = term.MaySee(q, key);
-        if (!seen && !term.MaySee(last, key)) continue;
-      }
-      keys.push_back(key);
-    }
-  }
-  std::sort(keys.begin(), keys.end());
-  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
-  return keys;
-}
-
 int64_t Pattern::ReadyQueries(int64_t received) const {
   int64_t ready = received;
   for (const PatternTerm& t : terms_) {
     int64_t r = received;
     if (t.kind == PatternKind::kFull) r = t.causal ? received : 0;
     if (t.kind == PatternKind::kSliding) r = received - t.lookahead;
-    if (t.kind == PatternKind::kLocal) r = FloorDiv(received - t.lookahead, t.chunk) * t.chunk;
+    if (t.kind == PatternKind::kLocal || (t.kind == PatternKind::kHierarchical && !t.future))
+      r = FloorDiv(received - t.lookahead, t.chunk) * t.chunk;
+    if (t.kind == PatternKind::kHierarchical && t.future) {
+      r = FloorDiv(received, t.chunk) * t.chunk;
+      while (r > 0 && FutureSeam(t, r - t.chunk, t.levels) > received) r -= t.chunk;
+    }
+    if (t.kind == PatternKind::kLearned)
+      r = t.lookahead < 0 ? 0 : (FloorDiv(received, t.chunk) - t.lookahead) * t.chunk;
     if (t.kind == PatternKind::kBlockwise) {
       const int64_t ahead = t.offsets.empty() ? 0 : std::max<int64_t>(0, t.offsets.back());
       r = (FloorDiv(received, t.chunk) - ahead) * t.chunk;
@@ -240,7 +329,8 @@ bool Pattern::Forgettable(int64_t key, int64_t next_query) const {
   return std::none_of(terms_.begin(), terms_.end(), [&](const PatternTerm& t) {
     if (t.kind == PatternKind::kMemory) return false;
     if (t.kind == PatternKind::kStrided && key % t.every != 0) return false;
-    return key >= Hull(t, next_query).first;
+    if (t.kind == PatternKind::kLearned) return key / t.chunk >= t.Candidates(next_query / t.chunk).first;
+    return key >= t.Hull(next_query).first;
   });
 }
 
@@ -250,8 +340,10 @@ bool Pattern::Bounded() const {
       case PatternKind::kFull: return false;
       case PatternKind::kLocal:
       case PatternKind::kSliding: return t.left >= 0;
-      case PatternKind::kStrided: return t.reach >= 0;
+      case PatternKind::kStrided:
+      case PatternKind::kLearned: return t.reach >= 0;
       case PatternKind::kBlockwise:
+      case PatternKind::kHierarchical:
       case PatternKind::kMemory: return true;
     }
     return false;
@@ -262,8 +354,17 @@ int64_t Pattern::Lookahead() const {
   int64_t most = 0;
   for (const PatternTerm& t : terms_) {
     if (t.kind == PatternKind::kFull && !t.causal) return -1;
+    if (t.kind == PatternKind::kLearned && t.lookahead < 0) return -1;
     int64_t ahead = 0;
-    if (t.kind == PatternKind::kLocal) ahead = t.chunk - 1 + t.lookahead;
+    if (t.kind == PatternKind::kLearned) ahead = t.chunk - 1 + t.chunk * t.lookahead;
+    if (t.kind == PatternKind::kHierarchical && t.future) {
+      // At most a whole cell more at each seam.
+      ahead = t.chunk + t.lookahead + t.pool;
+      for (int64_t l = 1; l <= t.levels; ++l)
+        ahead += t.left * t.CellFrames(l) + t.CellFrames(std::min(l + 1, t.levels));
+    }
+    if (t.kind == PatternKind::kLocal || (t.kind == PatternKind::kHierarchical && !t.future))
+      ahead = t.chunk - 1 + t.lookahead;
     if (t.kind == PatternKind::kSliding || t.kind == PatternKind::kStrided) ahead = t.lookahead;
     if (t.kind == PatternKind::kBlockwise) {
       ahead = t.chunk - 1 + t.chunk * (t.offsets.empty() ? 0 : std::max<int64_t>(0, t.offsets.back()));
@@ -278,9 +379,9 @@ bool Pattern::IsFull() const {
                      [](const PatternTerm& t) { return t.kind == PatternKind::kFull && !t.causal; });
 }
 
-const PatternTerm* Pattern::memory() const {
+const PatternTerm* Pattern::Find(PatternKind kind) const {
   for (const PatternTerm& term : terms_) {
-    if (term.kind == PatternKind::kMemory) return &term;
+    if (term.kind == kind) return &term;
   }
   return nullptr;
 }

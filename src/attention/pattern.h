@@ -16,8 +16,19 @@
 //   strided(every=K,reach=M,lookahead=A)     the anchors j with j % K == 0, not further back than M frames
 //                                            from the anchor grid (reach=-1: any), and at most A frames ahead
 //   blockwise(block=B,offsets=-2;-1;1)       the frame's block of B and the blocks at these distances
+//   learned(block=B,blocks=N,reach=M,lookahead=A)
+//                                            the frame's block of B and the N blocks that the model scores highest
+//                                            for it, at most M blocks before it (-1: any) and A after it (-1: any);
+//                                            see BlockSelector
+//   hierarchical(chunk=C,left=L,lookahead=A,pool=P,levels=N,future=F)
+//                                            as local near by; before that L summaries of P frames each, before
+//                                            those L of P^2 frames, and so on for N levels, so that the reach is
+//                                            about L P^N frames; the seams lie on whole cells of the coarser
+//                                            level. future=true: the same again behind the lookahead
 //   memory(slots=M,chunk=C,lag=G)            M vectors that carry the chunks of C frames older than the
 //                                            frame's own chunk by more than G (no frame at all, see MemoryBank)
+//
+// A summary is called a cell: cell c of level l stands for the frames [c P^l, (c + 1) P^l).
 #pragma once
 
 #include <cstdint>
@@ -26,7 +37,14 @@
 
 namespace earshot {
 
-enum class PatternKind { kFull, kLocal, kSliding, kStrided, kBlockwise, kMemory };
+enum class PatternKind { kFull, kLocal, kSliding, kStrided, kBlockwise, kLearned, kHierarchical, kMemory };
+
+// Keys, queries or cells first..last, inclusive; first > last: none.
+struct KeyRange {
+  int64_t first = 0;
+  int64_t last = -1;
+  bool operator==(const KeyRange&) const = default;
+};
 
 // One term; which fields count depends on the kind. Unused fields keep their defaults.
 struct PatternTerm {
@@ -40,15 +58,28 @@ struct PatternTerm {
   std::vector<int64_t> offsets;
   int64_t slots = 8;
   int64_t lag = 0;
+  int64_t blocks = 4;
+  int64_t pool = 4;
+  int64_t levels = 3;
+  bool future = false;
 
   bool operator==(const PatternTerm&) const = default;
+  // Of learned selection: the frame's own block alone.
   bool MaySee(int64_t query, int64_t key) const;
-};
 
-// Keys first..last, inclusive; first > last: none.
-struct KeyRange {
-  int64_t first = 0;
-  int64_t last = -1;
+  // The contiguous hull of the frames that a query may see. Both ends rise with the query.
+  KeyRange Hull(int64_t query) const;
+  // The queries that may see a frame; for the kinds whose hull has no gaps, and for anchors.
+  KeyRange Viewers(int64_t key) const;
+
+  // hierarchical: the cells of a level (1 to levels) that a query may see, before it and after it, counted from the
+  // start of the stream; and the frames of a cell, P^level.
+  KeyRange PastCells(int64_t query, int64_t level) const;
+  KeyRange FutureCells(int64_t query, int64_t level) const;
+  int64_t CellFrames(int64_t level) const;
+
+  // learned: the blocks that a query of block b may select, its own left out by the caller.
+  KeyRange Candidates(int64_t block) const;
 };
 
 class Pattern {
@@ -58,15 +89,14 @@ class Pattern {
   static Pattern Parse(const std::string& text);
   std::string ToString() const;
 
-  // May frame `query` see frame `key`? Both from 0; the end of the utterance is the caller's business.
+  // May frame `query` see frame `key`? Both from 0; the end of the utterance is the caller's business. Cells, memory
+  // and selected blocks are not asked for here.
   bool MaySee(int64_t query, int64_t key) const;
-
-  // The keys within [0, num_keys) that any query of [first, last] may see: sorted, each once.
-  std::vector<int64_t> Keys(int64_t first, int64_t last, int64_t num_keys) const;
 
   // How many queries, counted from 0, are complete once the first `received` frames are known.
   int64_t ReadyQueries(int64_t received) const;
-  // May key be forgotten when all queries before `next_query` are done?
+  // May key be forgotten when all queries before `next_query` are done? Everything before a key that may is as well,
+  // but for anchors.
   bool Forgettable(int64_t key, int64_t next_query) const;
   // Whether state stays bounded in an endless stream; false for full, left=-1 and endless anchors.
   bool Bounded() const;
@@ -75,8 +105,11 @@ class Pattern {
   bool IsFull() const;
 
   const std::vector<PatternTerm>& terms() const { return terms_; }
-  // The memory term, or nullptr.
-  const PatternTerm* memory() const;
+  // The term of this kind, or nullptr; of memory, learned and hierarchical there is at most one.
+  const PatternTerm* Find(PatternKind kind) const;
+  const PatternTerm* memory() const { return Find(PatternKind::kMemory); }
+  const PatternTerm* learned() const { return Find(PatternKind::kLearned); }
+  const PatternTerm* hierarchical() const { return Find(PatternKind::kHierarchical); }
 
   bool operator==(const Pattern&) const = default;
 

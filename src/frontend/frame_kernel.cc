@@ -30,7 +30,9 @@ FrameKernel* MakeFrameKernel(SimdLevel level, const FrameKernelSpec& spec) {
     case SimdLevel::kBaseline: return kernel_baseline::Make(spec);
 #if defined(EARSHOT_X86_KERNELS)
     case SimdLevel::kAvx2: return kernel_avx2::Make(spec);
-    case SimdLevel::kAvx512: return kernel_avx512::Make(spec);
+    case SimdLevel::kAvx512:
+    case SimdLevel::kAvx512Bf16:
+    case SimdLevel::kAmx: return kernel_avx512::Make(spec);
 #endif
     default: EARSHOT_CHECK(false, "no frame kernel for {}", Name(level));
   }
@@ -41,7 +43,9 @@ void KernelLog(SimdLevel level, const float* x, int count, float* out) {
     case SimdLevel::kBaseline: return kernel_baseline::LogArray(x, count, out);
 #if defined(EARSHOT_X86_KERNELS)
     case SimdLevel::kAvx2: return kernel_avx2::LogArray(x, count, out);
-    case SimdLevel::kAvx512: return kernel_avx512::LogArray(x, count, out);
+    case SimdLevel::kAvx512:
+    case SimdLevel::kAvx512Bf16:
+    case SimdLevel::kAmx: return kernel_avx512::LogArray(x, count, out);
 #endif
     default: EARSHOT_CHECK(false, "no frame kernel for {}", Name(level));
   }

@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "src/frontend/simd_level.h"
+#include "src/base/simd_level.h"
 
 namespace earshot {
 
@@ -50,7 +50,10 @@ class FrameKernel {
                        float* out) const = 0;
 };
 
-// One for each level; the caller owns the result. A level must be supported here.
+// Higher levels run as this one.
+inline constexpr SimdLevel kHighestFrameLevel = SimdLevel::kAvx512;
+
+// One for each level up to it; the caller owns the result. A level must be supported here.
 FrameKernel* MakeFrameKernel(SimdLevel level, const FrameKernelSpec& spec);
 
 // The log that the kernel takes, of count values: its error is at most 2 units in the last place, or 1e-7 near 0

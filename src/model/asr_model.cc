@@ -88,8 +88,13 @@ TensorMap AsrModel::Weights() const {
   return weights;
 }
 
+void AsrModel::Prepack(InferencePrecision precision) { earshot::Prepack(*network_, precision); }
+
 void AsrModel::SetWeights(const TensorMap& weights, const std::string& source) {
   const torch::NoGradGuard no_grad;
+  const bool training = network_->is_training();
+  network_->train();  // drops what was laid out of the old ones
+  network_->train(training);
   std::vector<std::string> known = {kMean, kInverseStd};
   auto take = [&](const std::string& name, Tensor target) {
     known.push_back(name);

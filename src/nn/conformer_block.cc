@@ -10,11 +10,12 @@ Tensor Gated(const Tensor& x, const Tensor& gate) { return gate.defined() ? x * 
 
 Tensor Append(const Tensor& past, const Tensor& fresh) { return past.defined() ? torch::cat({past, fresh}, 1) : fresh; }
 
-// Takes the first `count` frames out of `queue`.
+// Takes the first `count` frames out of `queue`. What stays is copied: a view would keep all of it alive.
 Tensor Take(Tensor& queue, int64_t count) {
   const Tensor taken = queue.narrow(1, 0, count);
-  queue = queue.narrow(1, count, queue.size(1) - count);
-  return taken;
+  const int64_t left = queue.size(1) - count;
+  queue = left == 0 ? Tensor() : queue.narrow(1, count, left).clone();
+  return taken.contiguous();
 }
 
 }  // namespace
@@ -31,6 +32,7 @@ ConformerBlock::ConformerBlock(const BlockOptions& o) {
 }
 
 Tensor ConformerBlock::forward(const Tensor& x, const FrameContext& context) {
+  if (ForInference(*this, x)) return Infer(x, context);
   Tensor y = x + 0.5 * first_->forward(x);
   y = y + Gated(attention_->forward(y, context), context.gate);
   y = y + Gated(convolution_->forward(y, context.mask), context.gate);
@@ -41,7 +43,46 @@ Tensor ConformerBlock::AttentionMap(const Tensor& x, const FrameContext& context
   return attention_->Weights(x + 0.5 * first_->forward(x), context);
 }
 
+Tensor ConformerBlock::Infer(const Tensor& x, const FrameContext& context) {
+  Activation h = Normalize(x, first_->norm(), first_->input_type());
+  const Tensor y = Sum({.x = x.contiguous(), .y = first_->Infer(h), .alpha = 0.5});
+  const Tensor attended = attention_->forward(y, context).contiguous();
+  // From here on y becomes each sum in turn.
+  h = SumNorm({.x = y, .y = {.values = attended}, .gate = context.gate}, convolution_->norm(),
+              convolution_->input_type());
+  h = SumNorm({.x = y, .y = convolution_->Infer(h, context.mask), .gate = context.gate}, second_->norm(),
+              second_->input_type());
+  return NormalizedSum({.x = y, .y = second_->Infer(h), .alpha = 0.5}, *norm_);
+}
+
+GatedFrames ConformerBlock::StreamInfer(const GatedFrames& in, bool final, BlockState& state) {
+  Activation h = Normalize(in.x, first_->norm(), first_->input_type());
+  const Tensor fresh = Sum({.x = in.x.contiguous(), .y = first_->Infer(h), .alpha = 0.5});
+  state.before_attention = Append(state.before_attention, fresh);
+  if (in.gate.defined()) state.gate = Append(state.gate, in.gate);
+  const Tensor log_gate = in.gate.defined() ? in.gate.squeeze(-1).log() : Tensor();
+  const Tensor attended = attention_->Stream(fresh, log_gate, final, state.attention).contiguous();
+
+  // The gates of the frames between the two modules stand in front of those that wait for attention.
+  const int64_t between = state.before_convolution.defined() ? state.before_convolution.size(1) : 0;
+  const Tensor gate = in.gate.defined() ? state.gate.narrow(1, between, attended.size(1)) : Tensor();
+  // Made in this call and shared with no state, so that the sum may take its place.
+  const Tensor mixed = Take(state.before_attention, attended.size(1));
+  h = SumNorm({.x = mixed, .y = {.values = attended}, .gate = gate}, convolution_->norm(), convolution_->input_type());
+  state.before_convolution = Append(state.before_convolution, mixed);
+  const Product convolved = convolution_->StreamInfer(h, final, state.convolution);
+
+  GatedFrames out;
+  const int64_t count = convolved.values.size(1);
+  if (in.gate.defined()) out.gate = Take(state.gate, count);
+  const Tensor y = Take(state.before_convolution, count);
+  h = SumNorm({.x = y, .y = convolved, .gate = out.gate}, second_->norm(), second_->input_type());
+  out.x = NormalizedSum({.x = y, .y = second_->Infer(h), .alpha = 0.5}, *norm_);
+  return out;
+}
+
 GatedFrames ConformerBlock::Stream(const GatedFrames& in, bool final, BlockState& state) {
+  if (ForInference(*this, in.x)) return StreamInfer(in, final, state);
   const Tensor fresh = in.x + 0.5 * first_->forward(in.x);
   state.before_attention = Append(state.before_attention, fresh);
   if (in.gate.defined()) state.gate = Append(state.gate, in.gate);

@@ -53,6 +53,10 @@ class ConformerBlock : public torch::nn::Module {
   torch::Tensor AttentionMap(const torch::Tensor& x, const FrameContext& context);
 
  private:
+  // The same for inference, with the steps of inference.h.
+  torch::Tensor Infer(const torch::Tensor& x, const FrameContext& context);
+  GatedFrames StreamInfer(const GatedFrames& in, bool final, BlockState& state);
+
   std::shared_ptr<FeedForward> first_, second_;
   std::shared_ptr<SelfAttention> attention_;
   std::shared_ptr<Convolution> convolution_;

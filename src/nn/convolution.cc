@@ -26,17 +26,17 @@ void ConvolutionOptions::Validate() const {
 Convolution::Convolution(const ConvolutionOptions& options, int64_t dim, double dropout, bool bias)
     : options_(options), dropout_(dropout) {
   norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim})));
-  expand_ = register_module("expand", torch::nn::Linear(torch::nn::LinearOptions(dim, 2 * dim).bias(bias)));
+  expand_ = register_module("expand", std::make_shared<Linear>(dim, 2 * dim, bias));
   depthwise_ = register_module(
       "depthwise", torch::nn::Conv1d(torch::nn::Conv1dOptions(dim, dim, options.kernel).groups(dim).bias(bias)));
   depthwise_norm_ = register_module("depthwise_norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim})));
-  output_ = register_module("output", torch::nn::Linear(torch::nn::LinearOptions(dim, dim).bias(bias)));
+  output_ = register_module("output", std::make_shared<Linear>(dim, dim, bias));
 }
 
-Tensor Convolution::Expand(const Tensor& x) { return torch::glu(expand_(norm_(x)), -1); }
+Tensor Convolution::Expand(const Tensor& x) { return torch::glu(expand_->forward(norm_(x)), -1); }
 
 Tensor Convolution::Project(const Tensor& x) {
-  return Dropout(output_(torch::silu(depthwise_norm_(x))), dropout_, is_training());
+  return Dropout(output_->forward(torch::silu(depthwise_norm_(x))), dropout_, is_training());
 }
 
 Tensor Convolution::Depthwise(const Tensor& x) {
@@ -59,32 +59,67 @@ Tensor Convolution::Depthwise(const Tensor& x) {
 }
 
 Tensor Convolution::forward(const Tensor& x, const Tensor& mask) {
+  if (ForInference(*this, x)) return Infer(Normalize(x, *norm_, input_type()), mask).Value().to(x.scalar_type());
   Tensor h = Expand(x);
   if (mask.defined()) h = h * mask.to(h.scalar_type());
   return Project(Depthwise(h));
 }
 
-Tensor Convolution::Stream(const Tensor& x, bool final, ConvolutionState& state) {
-  const Tensor fresh = Expand(x);
-  const Tensor all = state.inputs.defined() ? torch::cat({state.inputs, fresh}, 1) : fresh;
-  const int64_t received = state.first_input + all.size(1);
+Convolution::Window Convolution::Advance(const Tensor& fresh, bool final, ConvolutionState& state) const {
+  Window window;
+  window.inputs = state.inputs.defined() ? torch::cat({state.inputs, fresh}, 1) : fresh;
+  const int64_t received = state.first_input + window.inputs.size(1);
   const int64_t k = options_.kernel, half = (k - 1) / 2;
   int64_t ready = received;
   if (!final && options_.kind == ConvolutionKind::kSymmetric) ready = received - half;
   if (!final && options_.kind == ConvolutionKind::kChunked) ready = received / options_.chunk * options_.chunk;
   ready = std::max(ready, state.next_output);
-  const int64_t count = ready - state.next_output;
-  const int64_t skip = state.next_output - state.first_input;
-  Tensor out = count == 0 ? all.narrow(1, 0, 0) : Depthwise(all).narrow(1, skip, count);
+  window.first = state.next_output - state.first_input;
+  window.count = ready - state.next_output;
   state.next_output = ready;
-  // What stands before the next output, aligned so that chunks in `all` are chunks of the stream.
+  // What stands before the next output, aligned so that chunks of the inputs are chunks of the stream.
   int64_t keep_from =
       std::max<int64_t>(state.first_input, ready - (options_.kind == ConvolutionKind::kCausal ? k - 1 : half));
   if (options_.kind == ConvolutionKind::kChunked) keep_from = keep_from / options_.chunk * options_.chunk;
   keep_from = std::max(keep_from, state.first_input);
-  state.inputs = all.narrow(1, keep_from - state.first_input, received - keep_from);
+  // A copy: a view would keep all the inputs alive.
+  state.inputs = window.inputs.narrow(1, keep_from - state.first_input, received - keep_from).clone();
   state.first_input = keep_from;
-  return Project(out);
+  return window;
+}
+
+Tensor Convolution::Stream(const Tensor& x, bool final, ConvolutionState& state) {
+  if (ForInference(*this, x))
+    return StreamInfer(Normalize(x, *norm_, input_type()), final, state).Value().to(x.scalar_type());
+  const Window window = Advance(Expand(x), final, state);
+  if (window.count == 0) return Project(window.inputs.narrow(1, 0, 0));
+  return Project(Depthwise(window.inputs).narrow(1, window.first, window.count));
+}
+
+Product Convolution::InferOutput(const Window& window) const {
+  DepthwiseOptions o{.kernel = options_.kernel, .before = (options_.kernel - 1) / 2};
+  o.weight = packed_depthwise_.defined() ? packed_depthwise_ : PackDepthwise(depthwise_->weight);
+  o.bias = depthwise_->bias;
+  if (options_.kind == ConvolutionKind::kCausal) o.before = options_.kernel - 1;
+  if (options_.kind == ConvolutionKind::kChunked) o.chunk = options_.chunk;
+  return output_->Multiply(
+      DepthwiseNormSilu(window.inputs, window.first, window.count, o, *depthwise_norm_, output_->input_type()));
+}
+
+Product Convolution::Infer(const Activation& normed, const Tensor& mask) const {
+  const Tensor inputs = Glu(expand_->Multiply(normed), mask);
+  return InferOutput({.inputs = inputs, .first = 0, .count = inputs.size(1)});
+}
+
+Product Convolution::StreamInfer(const Activation& normed, bool final, ConvolutionState& state) const {
+  return InferOutput(Advance(Glu(expand_->Multiply(normed), {}), final, state));
+}
+
+void Convolution::Prepack(InferencePrecision precision) { packed_depthwise_ = PackDepthwise(depthwise_->weight); }
+
+void Convolution::train(bool on) {
+  torch::nn::Module::train(on);
+  if (on) packed_depthwise_.reset();
 }
 
 }  // namespace earshot

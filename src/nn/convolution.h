@@ -11,11 +11,13 @@
 
 #include <torch/nn/module.h>
 #include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/types.h>
 
+#include <memory>
+
 #include "src/base/options.h"
+#include "src/nn/linear.h"
 
 namespace earshot {
 
@@ -37,7 +39,7 @@ struct ConvolutionState {
   int64_t next_output = 0;  // position of the next frame to come out
 };
 
-class Convolution : public torch::nn::Module {
+class Convolution : public torch::nn::Module, public Prepackable {
  public:
   Convolution(const ConvolutionOptions& options, int64_t dim, double dropout, bool bias);
 
@@ -48,17 +50,35 @@ class Convolution : public torch::nn::Module {
   // x: (N, t, D), the next frames. Returns those that became complete, in order; with `final` all.
   torch::Tensor Stream(const torch::Tensor& x, bool final, ConvolutionState& state);
 
+  // The same for inference, behind the norm, which the caller has computed together with what came before.
+  Product Infer(const Activation& normed, const torch::Tensor& mask) const;
+  Product StreamInfer(const Activation& normed, bool final, ConvolutionState& state) const;
+  const torch::nn::LayerNormImpl& norm() const { return *norm_; }
+  torch::ScalarType input_type() const { return expand_->input_type(); }
+
+  void Prepack(InferencePrecision precision) override;
+  void train(bool on = true) override;
+
  private:
+  // The inputs of the depthwise kernel that are there, and which of its outputs are due.
+  struct Window {
+    torch::Tensor inputs;          // (N, t, D)
+    int64_t first = 0, count = 0;  // outputs, counted from the first input
+  };
+  Window Advance(const torch::Tensor& fresh, bool final, ConvolutionState& state) const;
   torch::Tensor Expand(const torch::Tensor& x);  // norm, pointwise, GLU
   // (N, T, D) -> (N, T, D), zeros beyond both ends.
   torch::Tensor Depthwise(const torch::Tensor& x);
   torch::Tensor Project(const torch::Tensor& x);  // norm, SiLU, pointwise, dropout
+  // Depthwise, norm, SiLU, pointwise.
+  Product InferOutput(const Window& window) const;
 
   ConvolutionOptions options_;
   double dropout_;
   torch::nn::LayerNorm norm_{nullptr}, depthwise_norm_{nullptr};
-  torch::nn::Linear expand_{nullptr}, output_{nullptr};
+  std::shared_ptr<Linear> expand_, output_;
   torch::nn::Conv1d depthwise_{nullptr};
+  torch::Tensor packed_depthwise_;  // see PackDepthwise; undefined: not packed
 };
 
 }  // namespace earshot

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/types.h>
+
+#include <memory>
+
+#include "src/nn/linear.h"
 
 namespace earshot {
 
@@ -14,10 +17,15 @@ class FeedForward : public torch::nn::Module {
   // x: (N, T, D) -> (N, T, D), to be added to x.
   torch::Tensor forward(const torch::Tensor& x);
 
+  // The same for inference, behind the norm, which the caller has computed together with what came before.
+  Product Infer(const Activation& normed) const;
+  const torch::nn::LayerNormImpl& norm() const { return *norm_; }
+  torch::ScalarType input_type() const { return hidden_->input_type(); }
+
  private:
   double dropout_;
   torch::nn::LayerNorm norm_{nullptr};
-  torch::nn::Linear hidden_{nullptr}, output_{nullptr};
+  std::shared_ptr<Linear> hidden_, output_;
 };
 
 }  // namespace earshot

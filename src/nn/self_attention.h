@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "src/attention/hybrid_attention.h"
+#include "src/nn/block_selector.h"
+#include "src/nn/key_cells.h"
 #include "src/nn/memory_bank.h"
 #include "src/nn/rotary.h"
 
@@ -27,12 +29,14 @@ struct FrameContext {
 
 // The past of one layer in a stream, bounded when the pattern is.
 struct SelfAttentionState {
-  torch::Tensor k, v;                  // (N, H, t, d), keys that may still be seen
+  torch::Tensor k, v;                  // (N, H, t, d), keys that may still be seen, with positions
   torch::Tensor log_gate;              // (N, t), of the same keys
   std::vector<int64_t> key_positions;  // of the same keys
   torch::Tensor pending_q;             // (N, H, p, d), with positions: queries that wait for what they look ahead at
+  CellState cells;                     // of a hierarchy
+  torch::Tensor open_x, open_weight;   // (N, t, D), (N, t): normalised frames whose block is not whole
+  BlockMeans means;                    // of the blocks that may still be selected, or select
   torch::Tensor pending_x;             // (N, p', D), normalised frames from the memory chunk of the next query on
-  torch::Tensor pending_memory_q;      // (N, H, p, d), without positions
   torch::Tensor pending_log_gate;      // (N, p')
   int64_t first_pending_x = 0;         // position of pending_x[0]
   torch::Tensor memory;                // (N, 1 + lag, M, D), carried by the memory bank
@@ -50,7 +54,7 @@ class SelfAttention : public torch::nn::Module {
   // x: (N, t, D), the next frames; log_gate: (N, t) or undefined. Returns those whose keys are all there.
   torch::Tensor Stream(const torch::Tensor& x, const torch::Tensor& log_gate, bool final, SelfAttentionState& state);
 
-  // The attention map that forward would use: (N, H, T', T').
+  // The attention map that forward would use: (N, H, T', T'); a cell's weight spread over its frames, memory left out.
   torch::Tensor Weights(const torch::Tensor& x, const FrameContext& context);
 
  private:
@@ -60,9 +64,25 @@ class SelfAttention : public torch::nn::Module {
   };
   Projected Project(const torch::Tensor& x);
   AttentionInputs Inputs(const torch::Tensor& x, const FrameContext& context);
-  // Keys and values of memory: (N, B, M, D) -> (N, H, B, M, d).
-  void ProjectMemory(const torch::Tensor& memory, AttentionInputs& in);
   torch::Tensor Output(const torch::Tensor& heads);  // (N, H, T', d) -> (N, T', D)
+
+  // Rows of the keys, in the order of KeyLayout.
+  struct Rows {
+    std::vector<torch::Tensor> k, v, bias;
+    // Into the inputs of the operator.
+    void Join(AttentionInputs& in) const;
+  };
+  // The frames, with positions; log_gate may be undefined.
+  Rows FrameRows(const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& log_gate) const;
+  void AddCells(const std::vector<Cells>& levels, Rows& rows) const;
+  // memory: (N, B, M, D), of the chunks from first_chunk on.
+  void AddMemory(const torch::Tensor& memory, int64_t first_chunk, Rows& rows);
+
+  // The next frames into what stands for many frames: cells, block means, memory. Undefined gate: 1.
+  void AcceptSummaries(const Projected& p, const torch::Tensor& log_gate, bool final, SelfAttentionState& state);
+  SelectedBlocks SelectInStream(int64_t first_query, int64_t num_queries, const SelfAttentionState& state) const;
+  torch::Tensor MemoryInStream(int64_t ready, SelfAttentionState& state);
+  void Forget(SelfAttentionState& state) const;
 
   Pattern pattern_;
   int64_t heads_;
@@ -70,6 +90,7 @@ class SelfAttention : public torch::nn::Module {
   torch::nn::LayerNorm norm_{nullptr};
   torch::nn::Linear qkv_{nullptr}, output_{nullptr};
   std::shared_ptr<MemoryBank> memory_;
+  std::shared_ptr<BlockSelector> selector_;
 };
 
 }  // namespace earshot

@@ -2,12 +2,20 @@
 
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "src/base/error.h"
 
 namespace earshot {
 
 using torch::Tensor;
+
+struct Subsampling::Packed {
+  StrideWeights first;
+  std::vector<StrideWeights> depthwise;
+  std::vector<PackedMatrix> pointwise;
+  PackedMatrix output;  // reads (bins, channels), where the parameters are for (channels, bins)
+};
 
 void SubsamplingOptions::Visit(OptionVisitor& v) {
   v.Field("factor", factor);
@@ -33,7 +41,7 @@ Subsampling::Subsampling(const SubsamplingOptions& options, int64_t num_features
   }
   register_module("depthwise", depthwise_);
   register_module("pointwise", pointwise_);
-  output_ = register_module("output", torch::nn::Linear(options.channels * bins, dim));
+  output_ = register_module("output", std::make_shared<Linear>(options.channels * bins, dim));
   Initialise();
 }
 
@@ -53,14 +61,45 @@ void Subsampling::Initialise() {
   }
 }
 
+void Subsampling::Prepack(InferencePrecision precision) {
+  if (precision == InferencePrecision::kInt8) precision = InferencePrecision::kBFloat16;
+  const int64_t channels = options_.channels, dim = output_->options.out_features();
+  const Tensor output = output_->weight.detach().view({dim, channels, -1}).transpose(1, 2).reshape({dim, -1});
+  auto packed = std::make_shared<Packed>(Packed{.first = PackStride(first_->weight, first_->bias),
+                                                .output = PackedMatrix(output, output_->bias, precision)});
+  for (size_t i = 0; i < depthwise_->size(); ++i) {
+    const auto* depthwise = depthwise_[i]->as<torch::nn::Conv2d>();
+    const auto* pointwise = pointwise_[i]->as<torch::nn::Conv2d>();
+    packed->depthwise.push_back(PackStride(depthwise->weight, depthwise->bias));
+    packed->pointwise.emplace_back(pointwise->weight.detach().flatten(1), pointwise->bias, precision);
+  }
+  packed_ = packed;
+}
+
+void Subsampling::train(bool on) {
+  torch::nn::Module::train(on);
+  if (on) packed_.reset();
+}
+
+Tensor Subsampling::Infer(const Tensor& features) const {
+  const torch::ScalarType type = packed_->output.input_type();
+  Tensor x = SubsampleTwice(features.contiguous(), packed_->first, packed_->depthwise[0], type);
+  for (size_t i = 0; i < packed_->pointwise.size(); ++i) {  // (N, t, bins, channels)
+    if (i > 0) x = SubsampleOnce(x, packed_->depthwise[i], type);
+    x = Relu(packed_->pointwise[i].Multiply({.values = x}), type).values;
+  }
+  return packed_->output.Multiply({.values = x.flatten(2)}).Value().to(torch::kFloat);
+}
+
 Tensor Subsampling::Convolve(const Tensor& features) {
+  if (packed_ && ForInference(*this, features)) return Infer(features);
   Tensor x = torch::relu(first_(features.unsqueeze(1)));  // (N, channels, T / 2, C / 2)
   for (size_t i = 0; i < depthwise_->size(); ++i) {
     x = depthwise_[i]->as<torch::nn::Conv2d>()->forward(x);
     x = torch::relu(pointwise_[i]->as<torch::nn::Conv2d>()->forward(x));
   }
   x = x.permute({0, 2, 1, 3}).flatten(2);  // (N, T', channels * bins)
-  return output_(x);
+  return output_->forward(x);
 }
 
 Tensor Subsampling::forward(const Tensor& features) {

@@ -9,10 +9,12 @@
 #include <torch/nn/module.h>
 #include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/types.h>
 
+#include <memory>
+
 #include "src/base/options.h"
+#include "src/nn/linear.h"
 
 namespace earshot {
 
@@ -30,7 +32,7 @@ struct SubsamplingState {
   torch::Tensor frames;  // (N, t, C), t < Span() + factor
 };
 
-class Subsampling : public torch::nn::Module {
+class Subsampling : public torch::nn::Module, public Prepackable {
  public:
   // num_features: C of the front end.
   Subsampling(const SubsamplingOptions& options, int64_t num_features, int64_t dim);
@@ -42,6 +44,11 @@ class Subsampling : public torch::nn::Module {
   // `final` also the last ones.
   torch::Tensor Stream(const torch::Tensor& features, bool final, SubsamplingState& state);
 
+  // With packed weights the convolutions go channels last, a few frames at a time. int8: computed as bf16 is, the
+  // convolutions do not gain from it.
+  void Prepack(InferencePrecision precision) override;
+  void train(bool on = true) override;
+
   // ceil(frames / factor).
   int64_t OutputFrames(int64_t frames) const { return (frames + options_.factor - 1) / options_.factor; }
   int64_t factor() const { return options_.factor; }
@@ -51,11 +58,14 @@ class Subsampling : public torch::nn::Module {
   void Initialise();
   // (N, T, C) with T = factor (T' - 1) + Span() -> (N, T', D).
   torch::Tensor Convolve(const torch::Tensor& features);
+  torch::Tensor Infer(const torch::Tensor& features) const;
 
   SubsamplingOptions options_;
   torch::nn::Conv2d first_{nullptr};
   torch::nn::ModuleList depthwise_, pointwise_;
-  torch::nn::Linear output_{nullptr};
+  std::shared_ptr<Linear> output_;
+  struct Packed;
+  std::shared_ptr<const Packed> packed_;
 };
 
 }  // namespace earshot

@@ -37,6 +37,8 @@ TEST(PatternTest, TextAndBack) {
   for (const char* text :
        {"full", "full(causal=true)", "local(chunk=16,left=-1,lookahead=3)", "sliding(left=5,right=0)",
         "strided(every=32,reach=960,lookahead=1)", "blockwise(block=4,offsets=-2;-1;1)",
+        "learned(block=16,blocks=3,reach=-1,lookahead=-1)",
+        "hierarchical(chunk=8,left=16,lookahead=2,pool=4,levels=3,future=true)",
         "local(chunk=16,left=64,lookahead=0)+strided(every=32,reach=-1,lookahead=0)+memory(slots=8,chunk=16,lag=2)"}) {
     EXPECT_EQ(Pattern::Parse(text).ToString(), text);
   }
@@ -65,7 +67,12 @@ TEST(PatternTest, ErrorsSayWhatIsWrongAndWhatIsNear) {
   EXPECT_THAT(ErrorOf("full+"), HasSubstr("empty term"));
   EXPECT_THAT(ErrorOf(""), HasSubstr("empty term"));
   EXPECT_THAT(ErrorOf("memory(slots=4)"), HasSubstr("memory alone"));
-  EXPECT_THAT(ErrorOf("local+memory+memory"), HasSubstr("2 times"));
+  EXPECT_THAT(ErrorOf("local+memory+memory"), HasSubstr("memory 2 times"));
+  EXPECT_THAT(ErrorOf("learned+learned"), HasSubstr("learned 2 times"));
+  EXPECT_THAT(ErrorOf("learned(blocks=0)"), HasSubstr("expected 1 or more"));
+  EXPECT_THAT(ErrorOf("hierarchical(pool=1)"), HasSubstr("expected 2 or more"));
+  EXPECT_THAT(ErrorOf("hierarchical(levels=50)"), HasSubstr("at most 20"));
+  EXPECT_THAT(ErrorOf("hierarchical(left=-1)"), HasSubstr("expected 0 or more"));
   EXPECT_THAT(ErrorOf("local(chunk=99999999999999999999)"), HasSubstr("expected a whole number"));
 }
 
@@ -111,22 +118,59 @@ TEST(PatternTest, WhatAFrameSeesByDefinition) {
   }
 }
 
-TEST(PatternTest, KeysAreAllThatSomeQueryMaySee) {
-  Random random(1);
-  for (int draw = 0; draw < 400; ++draw) {
-    const Pattern pattern = draw == 0 ? Pattern() : RandomPattern(random);
-    const int64_t first = random.Index(50), last = first + random.Index(20), num_keys = random.Index(70);
-    std::vector<int64_t> expected;
-    for (int64_t k = 0; k < num_keys; ++k) {
-      for (int64_t q = first; q <= last; ++q) {
-        if (pattern.MaySee(q, k)) {
-          expected.push_back(k);
-          break;
+// Every frame before the near window and within reach stands in just one cell, and none behind the frame does, unless
+// the future is asked for.
+TEST(PatternTest, CellsCoverThePastOnceEach) {
+  Random random(8);
+  for (int draw = 0; draw < 100; ++draw) {
+    const Pattern pattern = Pattern::Parse(RandomHierarchy(random));
+    const PatternTerm& t = *pattern.hierarchical();
+    int64_t size = 1, reach = t.left;
+    for (int64_t level = 1; level <= t.levels; ++level) {
+      size *= t.pool;
+      EXPECT_EQ(t.CellFrames(level), size);
+      reach += t.left * size;
+    }
+    for (int64_t q = 0; q < 300; q += 1 + random.Index(5)) {
+      std::vector<int> seen(600, 0);
+      for (int64_t k = 0; k < 600; ++k) seen[static_cast<size_t>(k)] += pattern.MaySee(q, k) ? 1 : 0;
+      for (int64_t level = 1; level <= t.levels; ++level) {
+        for (const KeyRange& cells : {t.PastCells(q, level), t.FutureCells(q, level)}) {
+          for (int64_t f = cells.first * t.CellFrames(level); f < (cells.last + 1) * t.CellFrames(level) && f < 600;
+               ++f)
+            ++seen[static_cast<size_t>(f)];
         }
       }
+      const int64_t start = q / t.chunk * t.chunk, end = start + t.chunk + t.lookahead;
+      const auto count = [&](int64_t frame) { return seen[static_cast<size_t>(frame)]; };
+      for (int64_t k = 0; k < 600; ++k)
+        ASSERT_LE(count(k), 1) << pattern.ToString() << " query " << q << " frame " << k;
+      for (int64_t k = std::max<int64_t>(0, start - reach); k < end; ++k)
+        ASSERT_EQ(count(k), 1) << pattern.ToString() << " query " << q << " frame " << k;
+      for (int64_t k = std::max<int64_t>(0, start - t.left); k < end; ++k)
+        ASSERT_TRUE(pattern.MaySee(q, k)) << pattern.ToString() << " query " << q << " frame " << k;
+      if (!t.future) {
+        ASSERT_EQ(*std::max_element(seen.begin() + end, seen.end()), 0) << pattern.ToString() << " query " << q;
+      } else if (t.left > 0) {
+        ASSERT_EQ(*std::max_element(seen.begin() + end, seen.end()), 1) << pattern.ToString() << " query " << q;
+      }
     }
-    EXPECT_EQ(pattern.Keys(first, last, num_keys), expected)
-        << pattern.ToString() << " queries " << first << " to " << last << " of " << num_keys;
+  }
+}
+
+TEST(PatternTest, ViewersAreThoseThatMaySee) {
+  Random random(9);
+  for (int draw = 0; draw < 200; ++draw) {
+    const Pattern pattern = RandomPattern(random);
+    for (const PatternTerm& t : pattern.terms()) {
+      if (t.kind == PatternKind::kBlockwise || t.kind == PatternKind::kMemory) continue;
+      for (int64_t k = 0; k < 30; ++k) {
+        const KeyRange viewers = t.Viewers(k);
+        for (int64_t q = 0; q < 60; ++q)
+          ASSERT_EQ(t.MaySee(q, k), q >= viewers.first && q <= viewers.last)
+              << pattern.ToString() << " " << q << " " << k;
+      }
+    }
   }
 }
 
@@ -143,6 +187,13 @@ TEST(PatternTest, ReadyQueriesMissNothingThatIsStillToCome) {
       for (int64_t q = 0; q < ready; ++q) {
         for (int64_t k = received; k < received + 60; ++k)
           ASSERT_FALSE(pattern.MaySee(q, k)) << pattern.ToString() << ": query " << q << " waits for key " << k;
+        if (const PatternTerm* t = pattern.hierarchical()) {
+          for (int64_t level = 1; level <= t->levels; ++level)
+            ASSERT_LE((t->FutureCells(q, level).last + 1) * t->CellFrames(level), received) << pattern.ToString();
+        }
+        if (const PatternTerm* t = pattern.learned()) {
+          ASSERT_LE((t->Candidates(q / t->chunk).last + 1) * t->chunk, received) << pattern.ToString();
+        }
       }
     }
     // And none waits longer than the pattern's lookahead says.

@@ -10,9 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "src/base/error.h"
-#include "tests/frontend/simd_guard.h"
-
 namespace earshot {
 namespace {
 
@@ -21,7 +18,7 @@ TEST(KernelLog, IsAsAccurateAsStated) {
   std::vector<float> x;
   for (uint32_t bits = 0x00800000; bits < 0x7f800000; bits += 9973) x.push_back(std::bit_cast<float>(bits));
   for (uint32_t bits = 0x3f700000; bits < 0x3f880000; bits += 7) x.push_back(std::bit_cast<float>(bits));
-  for (const SimdLevel level : SupportedSimdLevels()) {
+  for (const SimdLevel level : SupportedSimdLevels(kHighestFrameLevel)) {
     std::vector<float> log(x.size());
     KernelLog(level, x.data(), static_cast<int>(x.size()), log.data());
     double worst = 0;
@@ -38,20 +35,6 @@ TEST(KernelLog, IsAsAccurateAsStated) {
     EXPECT_LE(worst, 2.0) << Name(level) << ": at " << worst_x;
     RecordProperty(Name(level), std::to_string(worst));
   }
-}
-
-TEST(SimdLevel, CanBeForced) {
-  for (const SimdLevel level : SupportedSimdLevels()) {
-    const ScopedSimdLevel scope(level);
-    EXPECT_EQ(ChooseSimdLevel(), level);
-  }
-  const ScopedSimdLevel best("");
-  EXPECT_EQ(ChooseSimdLevel(), SupportedSimdLevels().back());
-}
-
-TEST(SimdLevel, UnknownNamesAreErrors) {
-  const ScopedSimdLevel scope("avx9000");
-  EXPECT_THROW(ChooseSimdLevel(), Error);
 }
 
 #if defined(__x86_64__)

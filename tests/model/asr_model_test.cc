@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <utility>
 
 #include "src/base/error.h"
 #include "src/base/random.h"
@@ -82,6 +83,21 @@ TEST_F(AsrModelTest, SavedAndLoadedGivesTheSameOutput) {
   // Distributions, one for each 40 ms.
   const Tensor out = Output(*model);
   EXPECT_TRUE(TensorsMatch(out.exp().sum(2), torch::ones({1, out.size(1)}), 1e-5));
+}
+
+TEST_F(AsrModelTest, PackedWeightsGiveTheSameAndGoWithTheOldOnes) {
+  const auto model = Make(TinyConfig());
+  const Tensor expected = Output(*model);
+  for (const auto& [precision, tolerance] :
+       {std::pair(InferencePrecision::kFloat, 1e-4), std::pair(InferencePrecision::kBFloat16, 0.1),
+        std::pair(InferencePrecision::kInt8, 0.2)}) {
+    model->Prepack(precision);
+    EXPECT_TRUE(TensorsMatch(Output(*model), expected, tolerance));
+  }
+  const auto other = Make(TinyConfig(), 4);
+  model->SetWeights(other->Weights(), "other");
+  EXPECT_FALSE(model->network().is_training());
+  EXPECT_TRUE(torch::equal(Output(*model), Output(*other)));
 }
 
 TEST_F(AsrModelTest, StreamsAsTheWhole) {

@@ -119,7 +119,12 @@ INSTANTIATE_TEST_SUITE_P(
                     "sliding(left=2,right=0)+strided(every=4,reach=16)", "strided(every=3,reach=20,lookahead=4)",
                     "blockwise(block=4,offsets=-2;1)", "full(causal=true)",
                     "local(chunk=4,left=4)+memory(slots=2,chunk=4)",
-                    "sliding(left=3,right=1)+strided(every=4,reach=16)+memory(slots=3,chunk=6,lag=2)"));
+                    "sliding(left=3,right=1)+strided(every=4,reach=16)+memory(slots=3,chunk=6,lag=2)",
+                    "learned(block=4,blocks=2,reach=5)", "learned(block=3,blocks=2,reach=-1,lookahead=1)",
+                    "hierarchical(chunk=4,left=3,lookahead=1,pool=2,levels=2)",
+                    "hierarchical(chunk=2,left=2,pool=2,levels=2,future=true)",
+                    "local(chunk=4,left=4)+learned(block=6,blocks=1,reach=4)+memory(slots=2,chunk=4)",
+                    "sliding(left=3,right=1)+hierarchical(chunk=4,left=2,pool=3,levels=1)"));
 
 // Nothing can be given before the end, and then all of it.
 TEST(EncoderStreamTest, FullAttentionWaitsForTheEnd) {
@@ -182,9 +187,13 @@ int64_t StateSize(const EncoderState& state) {
   Count(state.subsampling.frames, values);
   for (const BlockState& b : state.blocks) {
     const SelfAttentionState& a = b.attention;
-    for (const Tensor& t : {a.k, a.v, a.log_gate, a.pending_q, a.pending_x, a.pending_memory_q, a.pending_log_gate,
-                            a.memory, b.convolution.inputs, b.before_attention, b.before_convolution, b.gate})
+    for (const Tensor& t :
+         {a.k, a.v, a.log_gate, a.pending_q, a.open_x, a.open_weight, a.means.mean, a.pending_x, a.pending_log_gate,
+          a.memory, b.convolution.inputs, b.before_attention, b.before_convolution, b.gate})
       Count(t, values);
+    for (const Cells& c : a.cells.levels) {
+      for (const Tensor& t : {c.k, c.v, c.weight}) Count(t, values);
+    }
     values += static_cast<int64_t>(a.key_positions.size());
   }
   return values;
@@ -202,8 +211,10 @@ TEST(EncoderStreamTest, StateOfABoundedPatternStaysAsItIs) {
     }
     return sizes;
   };
-  for (const char* pattern : {"local(chunk=4,left=8,lookahead=1)+strided(every=4,reach=40)+memory(slots=2,chunk=4)",
-                              "sliding(left=7,right=2)", "blockwise(block=5,offsets=-3;1)"}) {
+  for (const char* pattern :
+       {"local(chunk=4,left=8,lookahead=1)+strided(every=4,reach=40)+memory(slots=2,chunk=4)",
+        "sliding(left=7,right=2)", "blockwise(block=5,offsets=-3;1)", "learned(block=5,blocks=2,reach=6,lookahead=1)",
+        "hierarchical(chunk=4,left=5,pool=2,levels=2,future=true)"}) {
     const auto sizes = size_after(*MakeEncoder(Tiny(pattern)), {2000, 20000});
     EXPECT_EQ(sizes[0], sizes[1]) << pattern;
   }
@@ -212,7 +223,9 @@ TEST(EncoderStreamTest, StateOfABoundedPatternStaysAsItIs) {
 }
 
 TEST(EncoderTrainingTest, EveryParameterHasAFiniteGradient) {
-  EncoderOptions options = Tiny("local(chunk=4,left=4)+strided(every=8,reach=32)+memory(slots=2,chunk=4)");
+  EncoderOptions options = Tiny(
+      "strided(every=8,reach=32)+hierarchical(chunk=2,left=2,pool=2,levels=1)+"
+      "learned(block=4,blocks=1)+memory(slots=2,chunk=4)");
   const auto encoder = MakeEncoder(options);
   encoder->train();
   SeedDropout(3);

@@ -2,13 +2,16 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "src/attention/pattern.h"
 #include "src/base/random.h"
+#include "src/nn/block_selector.h"
 #include "src/nn/convolution.h"
 #include "src/nn/dropout.h"
 #include "src/nn/gate.h"
+#include "src/nn/key_cells.h"
 #include "src/nn/memory_bank.h"
 #include "src/nn/rotary.h"
 #include "src/nn/subsampling.h"
@@ -144,6 +147,102 @@ TEST_P(MemoryBankTest, CarriedOverPiecesIsTheWhole) {
 INSTANTIATE_TEST_SUITE_P(Terms, MemoryBankTest,
                          testing::Values("memory(slots=3,chunk=1)", "memory(slots=2,chunk=4,lag=1)",
                                          "memory(slots=1,chunk=16,lag=3)"));
+
+Cells RandomCells(int64_t frames) {
+  return {
+      .k = torch::randn({2, 3, frames, 4}), .v = torch::randn({2, 3, frames, 4}), .weight = torch::rand({2, frames})};
+}
+
+// Each cell from the frames themselves, however many levels lie between.
+TEST(KeyCellsTest, AreTheWeighedMeansOfTheirFrames) {
+  torch::manual_seed(3);
+  const PatternTerm t = *Pattern::Parse("hierarchical(pool=3,levels=3)").hierarchical();
+  Cells frames = RandomCells(31);
+  frames.weight[1].narrow(0, 20, 11).zero_();  // padding
+  const auto levels = AllCells(t, frames);
+  ASSERT_EQ(levels.size(), 3);
+  for (int64_t level = 1; level <= 3; ++level) {
+    const Cells& cells = levels[static_cast<size_t>(level - 1)];
+    const int64_t size = t.CellFrames(level);
+    ASSERT_EQ(cells.size(), (31 + size - 1) / size);
+    for (int64_t c = 0; c < cells.size(); ++c) {
+      const int64_t end = std::min<int64_t>(31, (c + 1) * size);
+      const Tensor w = frames.weight.slice(1, c * size, end), sum = w.sum(1);
+      EXPECT_TRUE(TensorsMatch(cells.weight.select(1, c), sum, 1e-5));
+      const Tensor share = (w / sum.clamp_min(1e-9).unsqueeze(1)).view({2, 1, -1, 1});
+      EXPECT_TRUE(TensorsMatch(cells.k.select(2, c), (frames.k.slice(2, c * size, end) * share).sum(2), 1e-5));
+      EXPECT_TRUE(TensorsMatch(cells.v.select(2, c), (frames.v.slice(2, c * size, end) * share).sum(2), 1e-5));
+    }
+    const Tensor bias = CellBias(cells.weight);
+    EXPECT_TRUE(TensorsMatch(bias[0], cells.weight[0].log(), 1e-5));
+    EXPECT_LT(CellBias(torch::zeros({1}))[0].item<double>(), -1e29);
+  }
+}
+
+TEST(KeyCellsTest, StreamAsTheWhole) {
+  torch::manual_seed(4);
+  Random random(4);
+  const PatternTerm t = *Pattern::Parse("hierarchical(chunk=4,left=2,pool=2,levels=3)").hierarchical();
+  const Cells frames = RandomCells(101);
+  const auto whole = AllCells(t, frames);
+  CellState state;
+  InPieces(101, 9, random, [&](int64_t begin, int64_t size, bool final) {
+    AcceptFrames(t,
+                 {.k = frames.k.narrow(2, begin, size),
+                  .v = frames.v.narrow(2, begin, size),
+                  .weight = frames.weight.narrow(1, begin, size),
+                  .first = begin},
+                 final, state);
+    const int64_t next = final ? 101 : (begin + size) / 4 * 4;
+    for (int64_t level = 1; level <= 3; ++level) {
+      const Cells& cells = state.levels[static_cast<size_t>(level)];
+      const Cells& expected = whole[static_cast<size_t>(level - 1)];
+      EXPECT_EQ(cells.end(), final ? expected.end() : (begin + size) / t.CellFrames(level));
+      if (cells.size() == 0) continue;
+      EXPECT_TRUE(TensorsMatch(cells.k, expected.k.slice(2, cells.first, cells.end()), 1e-5));
+      EXPECT_TRUE(TensorsMatch(cells.weight, expected.weight.slice(1, cells.first, cells.end()), 1e-5));
+      if (!final) EXPECT_LE(cells.first, t.PastCells(next, level).first);
+    }
+    ForgetCells(t, next, state);
+    EXPECT_LT(state.levels[3].size(), 12);
+  });
+}
+
+TEST(BlockSelectorTest, ChoosesTheBestOfTheCandidates) {
+  torch::manual_seed(5);
+  const PatternTerm t = *Pattern::Parse("learned(block=4,blocks=3,reach=5,lookahead=2)").learned();
+  BlockSelector selector(t, 6);
+  const Tensor x = torch::randn({2, 50, 6}), weight = torch::rand({2, 50});
+  const BlockMeans means = selector.Means(x, weight, 0);
+  ASSERT_EQ(means.mean.sizes().vec(), (std::vector<int64_t>{2, 13, 6}));
+  const Tensor last =
+      (x[1].narrow(0, 48, 2) * weight[1].narrow(0, 48, 2).unsqueeze(1)).sum(0) / weight[1].narrow(0, 48, 2).sum();
+  EXPECT_TRUE(TensorsMatch(means.mean[1][12], last, 1e-5));
+  const SelectedBlocks selected = selector.Select(means, means, torch::tensor({13, 7}, torch::kInt64));
+  const auto parameters = selector.named_parameters();
+  const Tensor scores = torch::matmul(torch::matmul(means.mean, parameters["query"].t()),
+                                      torch::matmul(means.mean, parameters["key"].t()).transpose(1, 2)) /
+                        std::sqrt(32.0);
+  for (int64_t n = 0; n < 2; ++n) {
+    for (int64_t b = 0; b < 13; ++b) {
+      std::vector<std::pair<double, int64_t>> candidates;
+      for (int64_t c = std::max<int64_t>(0, b - 5); c <= b + 2 && c < (n == 0 ? 13 : 7); ++c) {
+        if (c != b) candidates.emplace_back(-scores[n][b][c].item<double>(), c);
+      }
+      std::sort(candidates.begin(), candidates.end());
+      for (size_t rank = 0; rank < 3; ++rank) {
+        const auto r = static_cast<int64_t>(rank);
+        const bool there = rank < candidates.size();
+        EXPECT_EQ(selected.blocks[n][b][r].item<int64_t>(), there ? candidates[rank].second : -1) << n << " " << b;
+        const double expected = there ? -std::log1p(std::exp(candidates[rank].first)) : 0;
+        EXPECT_NEAR(selected.score[n][b][r].item<double>(), expected, 1e-5);
+      }
+    }
+  }
+  selected.score.sum().backward();
+  for (const auto& p : selector.named_parameters())
+    EXPECT_GT(p.value().grad().abs().max().item<double>(), 0) << p.key();
+}
 
 TEST(SubsamplingTest, LengthAndReachAreAsSaid) {
   torch::manual_seed(4);

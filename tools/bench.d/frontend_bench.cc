@@ -1,7 +1,7 @@
 // This side of `tools/bench frontend`: the features of a wave, whole and as a stream.
 //
 //   frontend_bench WAVE fbank|mfcc [stream]   WAVE: float samples of 16 kHz; prints the CPU seconds of one pass
-//   frontend_bench levels                     prints the SIMD levels of this machine
+//   frontend_bench levels                     prints the SIMD levels of this machine that differ
 //
 // EARSHOT_SIMD chooses the level.
 #include <algorithm>
@@ -15,9 +15,10 @@
 
 #include "src/base/atomic_file.h"
 #include "src/base/error.h"
+#include "src/base/simd_level.h"
 #include "src/frontend/feature_extractor.h"
+#include "src/frontend/frame_kernel.h"
 #include "src/frontend/online_features.h"
-#include "src/frontend/simd_level.h"
 
 namespace earshot {
 namespace {
@@ -47,7 +48,7 @@ void Stream(const std::shared_ptr<const FeatureExtractor>& extractor, std::span<
 
 int Run(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], "levels") == 0) {
-    for (const SimdLevel level : SupportedSimdLevels()) std::printf("%s\n", Name(level));
+    for (const SimdLevel level : SupportedSimdLevels(kHighestFrameLevel)) std::printf("%s\n", Name(level));
     return 0;
   }
   if (argc < 3) Throw("usage: frontend_bench WAVE fbank|mfcc [stream], or frontend_bench levels");

@@ -31,7 +31,7 @@ constexpr double kLongestInBatch_s = 60;
 constexpr int kBootstrapDraws = 10000;
 
 struct EvaluateArguments {
-  std::string model, manifest, split, json, alignments, normalize = "auto", device = "auto";
+  std::string model, manifest, split, json, alignments, normalize = "auto", device = "auto", precision = "auto";
 };
 
 LetterCase CaseOf(const std::string& option, const Tokenizer& tokenizer) {
@@ -195,6 +195,7 @@ nlohmann::json ToJson(const EvaluateArguments& arguments, const Evaluation& e, c
           {"manifest", arguments.manifest},
           {"split", arguments.split},
           {"normalize", arguments.normalize},
+          {"precision", arguments.precision},
           {"wer", 100 * e.words.Rate()},
           {"wer_low", 100 * summary.wer.low},
           {"wer_high", 100 * summary.wer.high},
@@ -216,7 +217,7 @@ nlohmann::json ToJson(const EvaluateArguments& arguments, const Evaluation& e, c
 
 void RunEvaluate(EvaluateArguments arguments) {
   arguments.model = FindModelFolder(arguments.model);
-  const auto model = LoadModel(arguments.model, arguments.device);
+  const auto model = LoadModel(arguments.model, arguments.device, arguments.precision);
   const std::vector<Utterance> utterances = LoadManifest(arguments.manifest, arguments.split);
   const NormalizeOptions normalize = {.letter_case = CaseOf(arguments.normalize, model->tokenizer())};
   arguments.normalize = NameOf(normalize.letter_case);
@@ -255,6 +256,11 @@ void AddEvaluate(CLI::App& app) {
                    "letter case of both texts: upper, lower, none, or auto: the one that the model knows [auto]")
       ->type_name("NAME");
   command->add_option("--device", arguments->device, "cpu, cuda, cuda:N or auto [auto]")->type_name("NAME");
+  command
+      ->add_option("--precision", arguments->precision,
+                   "on the CPU: float, bfloat16, int8, or auto: bfloat16 where "
+                   "the CPU has it, else float [auto]")
+      ->type_name("NAME");
   command->footer(Examples({
       {"earshot evaluate --model exp/an4/model --manifest data/an4/test.jsonl", "WER with its 95 % interval"},
       {"earshot evaluate --model models/an4 --manifest samples/manifest.jsonl --json wer.json --alignments errors.txt",

@@ -103,7 +103,7 @@ void Print(const char* what, const std::string& value) { fmt::print("{:<14}{}\n"
 
 void RunInfo(const InfoArguments& arguments) {
   const std::string folder = FindModelFolder(arguments.model);
-  const auto model = LoadModel(folder, "cpu");
+  const auto model = AsrModel::Load(folder, torch::kCPU);
   const ModelConfig& config = model->config();
   if (arguments.config) {
     fmt::print("{}", DumpOptions(config));

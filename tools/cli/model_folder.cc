@@ -2,11 +2,13 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <vector>
 
 #include "src/base/error.h"
 #include "src/model/device.h"
+#include "src/model/precision.h"
 
 namespace earshot {
 namespace {
@@ -39,9 +41,14 @@ std::string FindModelFolder(const std::string& given) {
         kShipped, kVariable);
 }
 
-std::shared_ptr<const AsrModel> LoadModel(const std::string& given, const std::string& device) {
+std::shared_ptr<const AsrModel> LoadModel(const std::string& given, const std::string& device,
+                                          const std::string& precision) {
   const std::string folder = FindModelFolder(given);
-  return AsrModel::Load(folder, ParseDevice(device));
+  const torch::Device place = ParseDevice(device);
+  const std::optional<InferencePrecision> type = ParsePrecision(precision, place);
+  const auto model = AsrModel::Load(folder, place);
+  if (type) model->Prepack(*type);
+  return model;
 }
 
 }  // namespace earshot

@@ -12,7 +12,9 @@ namespace earshot {
 // the program was built in. Throws Error that says how to name one when there is none.
 std::string FindModelFolder(const std::string& given);
 
-// The model of FindModelFolder(given) on a device by name (see ParseDevice).
-std::shared_ptr<const AsrModel> LoadModel(const std::string& given, const std::string& device);
+// The model of FindModelFolder(given) on a device by name (see ParseDevice), to compute in a precision by name (see
+// ParsePrecision).
+std::shared_ptr<const AsrModel> LoadModel(const std::string& given, const std::string& device,
+                                          const std::string& precision);
 
 }  // namespace earshot

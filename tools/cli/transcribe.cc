@@ -34,7 +34,7 @@ using Clock = std::chrono::steady_clock;
 
 struct TranscribeArguments {
   std::vector<std::string> files;
-  std::string model, format = "txt", output_dir, device = "auto";
+  std::string model, format = "txt", output_dir, device = "auto", precision = "auto";
   int threads = 0;  // 0: as many as there are cores
 };
 
@@ -193,7 +193,7 @@ void Check(const TranscribeArguments& arguments) {
 
 void RunTranscribe(const TranscribeArguments& arguments) {
   Check(arguments);
-  auto model = LoadModel(arguments.model, arguments.device);
+  auto model = LoadModel(arguments.model, arguments.device, arguments.precision);
   // On a GPU two: one decodes audio while the other computes.
   const int workers = model->device().is_cuda() ? 2 : 0;
   TranscribeJob job(arguments, std::move(model));
@@ -213,6 +213,11 @@ void AddTranscribe(CLI::App& app) {
   command->add_option("--output-dir", arguments->output_dir, "a folder: the recording's name with .srt and so on")
       ->type_name("DIR");
   command->add_option("--device", arguments->device, "cpu, cuda, cuda:N or auto [auto]")->type_name("NAME");
+  command
+      ->add_option("--precision", arguments->precision,
+                   "on the CPU: float, bfloat16, int8, or auto: bfloat16 where "
+                   "the CPU has it, else float [auto]")
+      ->type_name("NAME");
   command->add_option("--threads", arguments->threads, "CPU threads; each takes a recording [one for each core]")
       ->type_name("N");
   command->footer(Examples({

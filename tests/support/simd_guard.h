@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "src/frontend/simd_level.h"
+#include "src/base/simd_level.h"
 
 namespace earshot {
 

@@ -1,0 +1,20 @@
+// Tiles of bf16, and sixteen lanes of all that the avx512bf16 level has.
+#define EARSHOT_KERNEL_LANES 16
+#define EARSHOT_KERNEL_NAMESPACE attention_amx
+#include "src/attention/attention_kernel_tile_backward.h"
+#include "src/attention/attention_kernel_tile_forward.h"
+
+namespace earshot::EARSHOT_KERNEL_NAMESPACE {
+
+void Forward(const AttentionArguments& arguments, const KeyUnitView& unit, int kv_head, AttentionScratch& scratch) {
+  const TileScope tiles;
+  ForwardPass<TileEngine>(arguments, unit, kv_head, scratch).Run();
+}
+
+void Backward(const AttentionArguments& arguments, const AttentionGradients& gradients, const KeyUnitView& unit,
+              int kv_head, AttentionScratch& scratch) {
+  const TileScope tiles;
+  TileBackwardPass(arguments, gradients, unit, kv_head, scratch).Run();
+}
+
+}  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

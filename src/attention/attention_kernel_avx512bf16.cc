@@ -1,0 +1,17 @@
+// Sixteen lanes and products of pairs of bf16.
+#define EARSHOT_KERNEL_LANES 16
+#define EARSHOT_KERNEL_NAMESPACE attention_avx512bf16
+#include "src/attention/attention_kernel_forward.h"
+
+namespace earshot::EARSHOT_KERNEL_NAMESPACE {
+
+void Forward(const AttentionArguments& arguments, const KeyUnitView& unit, int kv_head, AttentionScratch& scratch) {
+  ForwardPass<VectorEngine<Cell::kShorts>>(arguments, unit, kv_head, scratch).Run();
+}
+
+void Backward(const AttentionArguments& arguments, const AttentionGradients& gradients, const KeyUnitView& unit,
+              int kv_head, AttentionScratch& scratch) {
+  attention_avx512::Backward(arguments, gradients, unit, kv_head, scratch);
+}
+
+}  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

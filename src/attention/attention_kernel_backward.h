@@ -1,0 +1,328 @@
+// The backward pass of a unit, in float; see attention_kernel_lanes.h for who includes this. With P the weights, which
+// the lse of the forward pass gives at once, and O the outputs,
+//
+//   dV = P^T dO,   dP = dO V^T,   dS = P (dP - D),  D_i = sum over channels of dO_i O_i,   dQ = dS K,   dK = dS^T Q
+//
+// (FlashAttention-2, Dao 2023, algorithm 2). Blocks of 64 keys are the outer loop, so that nothing depends on how long
+// the list is: the gradients of a block's keys are complete when it is left, those of the queries add up in a buffer.
+#pragma once
+
+#include "src/attention/attention_kernel_product.h"
+
+namespace earshot::EARSHOT_KERNEL_NAMESPACE {
+
+// Offsets within scratch memory of some MB fit an int.
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result)
+
+// What both kinds of backward pass know of the queries of a unit, of one head.
+struct BackwardRows {
+  float* lse = nullptr;  // (queries) times log2(e); infinity, so that all weights become 0, where a query sees nothing
+  float* delta = nullptr;  // (queries) D
+};
+
+// Queries of a lse below see nothing but keys that biases of, say, -1e30 hide. A float of that size has no bits left
+// for what their logits differ by, so no weight could be told from it; they pass no gradients on.
+constexpr float kHidden = -1e6f;
+
+inline void ComputeRows(const AttentionArguments& arguments, const AttentionGradients& gradients,
+                        const KeyUnitView& unit, int head, int padded_queries, const BackwardRows& rows) {
+  const int d = arguments.head_dim, cells = ValueCells(d);
+  const ConstHeadsView out = {arguments.out.data, arguments.out.frame_stride, arguments.out.head_stride};
+  alignas(64) float out_row[kRowStep], grad_row[kRowStep];
+  for (int r = 0; r < padded_queries; ++r) {
+    rows.lse[r] = kInfinity;
+    rows.delta[r] = 0;
+    if (r >= unit.num_queries) continue;
+    const int64_t frame = unit.first_query + r;
+    if (r + 4 < unit.num_queries) {
+      FetchRow(HeadRow(out, arguments.type, frame + 4, head), d, arguments.type);
+      FetchRow(HeadRow(gradients.grad_out, arguments.type, frame + 4, head), d, arguments.type);
+      FetchRow(HeadRow(arguments.q, arguments.type, frame + 4, head), d, arguments.type);
+    }
+    LoadRow<Cell::kFloat>(arguments.type, HeadRow(out, arguments.type, frame, head), d, cells, out_row);
+    LoadRow<Cell::kFloat>(arguments.type, HeadRow(gradients.grad_out, arguments.type, frame, head), d, cells, grad_row);
+    FloatVector sum = {};
+    for (int c = 0; c < cells; c += kLanes) sum = sum + Load(out_row + c) * Load(grad_row + c);
+    rows.delta[r] = Sum(sum);
+    const float lse = arguments.lse[head * arguments.lse_stride + frame];
+    rows.lse[r] = lse < kHidden ? kInfinity : lse * kLog2E;
+  }
+}
+
+// Adds the finished sums of an entry to the caller's gradients. key, value: rows of sums; dS still lacks the scale.
+EARSHOT_INLINE void AddToRow(const float* sums, float factor, int d, float* to) {
+  int c = 0;
+  for (; c + kLanes <= d; c += kLanes) Store(Load(to + c) + Load(sums + c) * Broadcast(factor), to + c);
+  for (; c < d; ++c) to[c] += sums[c] * factor;
+}
+EARSHOT_INLINE void AddEntry(const AttentionArguments& arguments, const AttentionGradients& gradients,
+                             const KeyEntry& entry, int kv_head, const float* key, const float* value, float logit) {
+  const auto row_of = [&](const HeadsView& view) {
+    return static_cast<float*>(view.data) + kv_head * view.head_stride + entry.row * view.frame_stride;
+  };
+  AddToRow(key, arguments.scale, arguments.head_dim, row_of(gradients.grad_k));
+  AddToRow(value, 1, arguments.head_dim, row_of(gradients.grad_v));
+  if (gradients.grad_bias != nullptr) gradients.grad_bias[kv_head * gradients.bias_stride + entry.row] += logit;
+  if (gradients.grad_scores != nullptr && entry.score >= 0)
+    gradients.grad_scores[kv_head * gradients.scores_stride + entry.score] += logit;
+}
+
+// What a block of keys needs at its end and the next one at its beginning: the gradients of `count` entries, and the
+// keys and values of `next` behind them.
+inline void PlanFetches(const AttentionArguments& arguments, const AttentionGradients& gradients, int kv_head,
+                        const KeyEntry* entries, int count, int next, Prefetch& prefetch) {
+  const int64_t size = arguments.type == KernelType::kFloat ? 4 : 2;
+  const int d = arguments.head_dim;
+  prefetch.Clear();
+  for (int i = 0; i < next; i += kGroup)
+    for (const ConstHeadsView* view : {&arguments.k, &arguments.v})
+      prefetch.Add(HeadRow(*view, arguments.type, 0, kv_head), view->frame_stride * size, entries + count + i,
+                   Least(kGroup, next - i), d * static_cast<int>(size));
+  for (int i = 0; i < count; i += kGroup)
+    for (const HeadsView* view : {&gradients.grad_k, &gradients.grad_v})
+      prefetch.Add(static_cast<const char*>(view->data) + kv_head * view->head_stride * 4, view->frame_stride * 4,
+                   entries + i, Least(kGroup, count - i), d * 4);
+}
+
+class BackwardPass {
+ public:
+  BackwardPass(const AttentionArguments& arguments, const AttentionGradients& gradients, const KeyUnitView& unit,
+               int kv_head, AttentionScratch& scratch)
+      : arguments_(arguments),
+        gradients_(gradients),
+        unit_(unit),
+        kv_head_(kv_head),
+        d_(arguments.head_dim),
+        cells_(ValueCells(arguments.head_dim)),
+        padded_queries_(RoundUp(unit.num_queries, kRows)) {
+    Arena measure(nullptr);
+    Allocate(measure);
+    Arena arena(scratch.Reserve(measure.used()));
+    Allocate(arena);
+  }
+
+  void Run() {
+    const int of_group = arguments_.heads / arguments_.kv_heads;
+    for (int head = kv_head_ * of_group; head < (kv_head_ + 1) * of_group; ++head) {
+      ComputeRows(arguments_, gradients_, unit_, head, padded_queries_, rows_);
+      ZeroRow(padded_queries_ * cells_, grad_q_);
+      for (int64_t first = 0; first < unit_.num_keys; first += kBlockKeys) {
+        const int64_t left = unit_.num_keys - first;
+        ComputeBlock(head, unit_.keys + first, CountOf(left), CountOf(left - kBlockKeys));
+      }
+      for (int r = 0; r < unit_.num_queries; ++r) {
+        const int64_t frame = unit_.first_query + r;
+        WriteRow(grad_q_ + static_cast<std::ptrdiff_t>(r) * cells_, arguments_.scale, d_, arguments_.type,
+                 gradients_.grad_q.data, frame * gradients_.grad_q.frame_stride + head * gradients_.grad_q.head_stride);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kRows = 16, kBlockGroups = 4, kBlockKeys = kBlockGroups * kGroup;
+  static constexpr int kStripStep = kBlockKeys + 16;
+
+  void Allocate(Arena& arena) {
+    chunk_.keys = arena.Take<float>(kBlockKeys * cells_);
+    values_ = arena.Take<float>(kBlockKeys * cells_);
+    key_rows_ = arena.Take<float>(kBlockKeys * cells_);
+    grad_k_ = arena.Take<float>(kBlockKeys * cells_);
+    grad_v_ = arena.Take<float>(kBlockKeys * cells_);
+    grad_logits_ = arena.Take<float>(kBlockKeys);
+    chunk_.bias = arena.Take<float>(kBlockKeys);
+    chunk_.first = arena.Take<int32_t>(kBlockKeys);
+    chunk_.end = arena.Take<int32_t>(kBlockKeys);
+    chunk_.ranges = arena.Take<GroupRanges>(1);
+    rows_.lse = arena.Take<float>(padded_queries_);
+    rows_.delta = arena.Take<float>(padded_queries_);
+    grad_q_ = arena.Take<float>(static_cast<int64_t>(padded_queries_) * cells_);
+  }
+
+  // keys and values both as (groups, d, 16), and keys as rows.
+  void PackBlock(const KeyEntry* entries, int count) {
+    GroupRows<Cell::kFloat> group_rows;
+    chunk_.entries = entries;
+    chunk_.count = count;
+    chunk_.num_groups = (count + kGroup - 1) / kGroup;
+    for (int g = 0; g < chunk_.num_groups; ++g) {
+      PackEntries(arguments_, g, chunk_);
+      const int width = Least(kGroup, count - g * kGroup);
+      const auto frame_of = [&](int i) { return static_cast<int64_t>(entries[g * kGroup + i].row); };
+      group_rows.Set(arguments_.v, arguments_.type, kv_head_, d_, cells_, width, frame_of);
+      TransposeGroup(group_rows.rows, cells_, values_ + g * kGroup * cells_);
+      group_rows.Set(arguments_.k, arguments_.type, kv_head_, d_, cells_, width, frame_of);
+      TransposeGroup(group_rows.rows, cells_, chunk_.keys + g * kGroup * cells_);
+      for (int i = 0; i < kGroup; ++i) CopyRow(group_rows.rows[i], cells_, key_rows_ + (g * kGroup + i) * cells_);
+    }
+  }
+
+  void LoadTile(int head, int first_row) {
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t frame = unit_.first_query + first_row + r;
+      if (first_row + r < unit_.num_queries) {
+        LoadRow<Cell::kFloat>(arguments_.type, HeadRow(arguments_.q, arguments_.type, frame, head), d_, cells_,
+                              queries_ + r * kRowStep);
+        LoadRow<Cell::kFloat>(arguments_.type, HeadRow(gradients_.grad_out, arguments_.type, frame, head), d_, cells_,
+                              grad_out_ + r * kRowStep);
+      } else {
+        ZeroRow(cells_, queries_ + r * kRowStep);
+        ZeroRow(cells_, grad_out_ + r * kRowStep);
+      }
+    }
+  }
+
+  // rows of kMicroRows queries x the packed keys or values of kGroups groups.
+  template <int kGroups, class Sums>
+  EARSHOT_INLINE void Multiply(const float* rows, const float* packed, Sums& sums) {
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(cells_) * kGroup;
+    AddProduct<Cell::kFloat, kRowStep, 1, kVectorsOfGroup>(sums, rows, packed, kGroup, stride, d_);
+  }
+
+  // weights_ and grad_logits of the tile and kGroups groups.
+  template <bool kCut, int kGroups>
+  EARSHOT_INLINE void Weigh(int group, int first_row) {
+    constexpr int kVectors = kGroups * kVectorsOfGroup;
+    const FloatVector scale = Broadcast(arguments_.scale * kLog2E);
+    const int key = group * kGroup;
+    for (int r = 0; r < kRows; r += kMicroRows) {
+      {
+        FloatVector sums[kMicroRows][kVectors] = {};
+        Multiply<kGroups>(queries_ + r * kRowStep, chunk_.keys + key * cells_, sums);
+#pragma GCC unroll 8
+        for (int i = 0; i < kMicroRows; ++i) {
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) {
+            const int at = key + v * kLanes, row = first_row + r + i;
+            const FloatVector x = sums[i][v] * scale + Load(chunk_.bias + at) - Broadcast(rows_.lse[row]);
+            FloatVector weights = Exp2<true>(x);
+            if (kCut) weights = KeepWhere(Visible(chunk_.first + at, chunk_.end + at, row), weights);
+            Store(weights, weights_ + (r + i) * kStripStep + at);
+          }
+        }
+      }
+      FloatVector sums[kMicroRows][kVectors] = {};
+      Multiply<kGroups>(grad_out_ + r * kRowStep, values_ + key * cells_, sums);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const int at = key + v * kLanes;
+        FloatVector of_keys = Load(grad_logits_ + at);
+#pragma GCC unroll 8
+        for (int i = 0; i < kMicroRows; ++i) {
+          const FloatVector grad =
+              Load(weights_ + (r + i) * kStripStep + at) * (sums[i][v] - Broadcast(rows_.delta[first_row + r + i]));
+          Store(grad, grads_ + (r + i) * kStripStep + at);
+          of_keys = of_keys + grad;
+        }
+        Store(of_keys, grad_logits_ + at);
+      }
+    }
+  }
+
+  template <int kVectors>
+  EARSHOT_INLINE void AddQueryColumns(const VisibleGroups& visible, int first_row, int c) {
+    for (int r = 0; r < kRows; r += kMicroRows) {
+      float* to = grad_q_ + static_cast<std::ptrdiff_t>(first_row + r) * cells_ + c;
+      FloatVector sums[kMicroRows][kVectors];
+      LoadSums(to, cells_, sums);
+#pragma GCC unroll 1
+      for (int i = 0; i < visible.count; ++i) {
+        const int key = visible.group[i] * kGroup;
+        AddProduct<Cell::kFloat, kStripStep, 1, kVectors>(sums, grads_ + r * kStripStep + key,
+                                                          key_rows_ + key * cells_ + c, cells_, 0, kGroup);
+      }
+      StoreSums(sums, to, cells_);
+    }
+  }
+
+  // to: rows of sums of the block's keys += strip^T rows.
+  template <int kVectors>
+  EARSHOT_INLINE void AddKeyColumns(const VisibleGroups& visible, const float* strip, const float* rows, int c,
+                                    float* to) {
+#pragma GCC unroll 1
+    for (int i = 0; i < visible.count; ++i) {
+#pragma GCC unroll 1
+      for (int key = visible.group[i] * kGroup; key < (visible.group[i] + 1) * kGroup; key += kMicroRows) {
+        FloatVector sums[kMicroRows][kVectors];
+        LoadSums(to + key * cells_ + c, cells_, sums);
+        AddProduct<Cell::kFloat, 1, kStripStep, kVectors>(sums, strip + key, rows + c, kRowStep, 0, kRows);
+        StoreSums(sums, to + key * cells_ + c, cells_);
+      }
+    }
+  }
+
+  template <int kVectors>
+  EARSHOT_INLINE void AddColumns(const VisibleGroups& visible, int first_row, int c) {
+    AddQueryColumns<kVectors>(visible, first_row, c);
+    AddKeyColumns<kVectors>(visible, weights_, grad_out_, c, grad_v_);
+    AddKeyColumns<kVectors>(visible, grads_, queries_, c, grad_k_);
+  }
+
+  void ComputeTile(const VisibleGroups& visible, int first_row) {
+    for (int i = 0; i < visible.count;) {
+      const int group = visible.group[i];
+      if (kGroupsAtOnce == 2 && i + 1 < visible.count && visible.group[i + 1] == group + 1) {
+        if (visible.cut[i] || visible.cut[i + 1]) {
+          Weigh<true, kGroupsAtOnce>(group, first_row);
+        } else {
+          Weigh<false, kGroupsAtOnce>(group, first_row);
+        }
+        i += 2;
+      } else {
+        if (visible.cut[i]) {
+          Weigh<true, 1>(group, first_row);
+        } else {
+          Weigh<false, 1>(group, first_row);
+        }
+        i += 1;
+      }
+    }
+    int c = 0;
+    for (; c + kValueVectors * kLanes <= cells_; c += kValueVectors * kLanes)
+      AddColumns<kValueVectors>(visible, first_row, c);
+    if (kValueVectors * kLanes > kGroup && c < cells_) AddColumns<kVectorsOfGroup>(visible, first_row, c);
+  }
+
+  static int CountOf(int64_t left) { return left <= 0 ? 0 : left < kBlockKeys ? static_cast<int>(left) : kBlockKeys; }
+
+  void ComputeBlock(int head, const KeyEntry* entries, int count, int next) {
+    PackBlock(entries, count);
+    PlanFetches(arguments_, gradients_, kv_head_, entries, count, next, prefetch_);
+    prefetch_.Spread(8);
+    ZeroRow(kBlockKeys * cells_, grad_k_);
+    ZeroRow(kBlockKeys * cells_, grad_v_);
+    ZeroRow(kBlockKeys, grad_logits_);
+    VisibleGroups visible;
+    for (int first_row = 0; first_row < unit_.num_queries; first_row += kRows) {
+      FindVisible(*chunk_.ranges, chunk_.num_groups, first_row, Least(first_row + kRows, unit_.num_queries), visible);
+      if (visible.count == 0) continue;
+      prefetch_.Step();
+      LoadTile(head, first_row);
+      ComputeTile(visible, first_row);
+    }
+    for (int i = 0; i < count; ++i)
+      AddEntry(arguments_, gradients_, entries[i], kv_head_, grad_k_ + i * cells_, grad_v_ + i * cells_,
+               grad_logits_[i]);
+  }
+
+  const AttentionArguments& arguments_;
+  const AttentionGradients& gradients_;
+  const KeyUnitView& unit_;
+  int kv_head_, d_, cells_, padded_queries_;
+  BackwardRows rows_;
+  KeyChunk chunk_;  // a block: keys, and no values
+  Prefetch prefetch_;
+  float* values_ = nullptr;    // (groups, d, 16)
+  float* key_rows_ = nullptr;  // (keys, ValueCells), as the gradients below
+  float* grad_k_ = nullptr;
+  float* grad_v_ = nullptr;
+  float* grad_logits_ = nullptr;  // (keys)
+  float* grad_q_ = nullptr;       // (queries, ValueCells)
+  alignas(64) float queries_[kRows * kRowStep];
+  alignas(64) float grad_out_[kRows * kRowStep];
+  alignas(64) float weights_[kRows * kStripStep];  // P
+  alignas(64) float grads_[kRows * kStripStep];    // dS
+};
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
+
+}  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

@@ -1,0 +1,414 @@
+// The forward pass of a unit; see attention_kernel_lanes.h for who includes this. An engine computes a tile of queries
+// against a chunk of keys; what is here cuts the unit into them.
+//
+// Exponentials are taken of the logits as they are, without the search for the largest of a row that they are commonly
+// lessened by: floats reach from 2^-126 to 2^127, and all is exact as long as a row's sum is nowhere near the ends. The
+// sum itself tells, afterwards; where it does not lie within 2^-60 and 2^60 the tile is computed again, with the
+// search. So chunks simply add up, and no running maximum has to rescale what was summed before.
+#pragma once
+
+#include "src/attention/attention_kernel_product.h"
+
+namespace earshot::EARSHOT_KERNEL_NAMESPACE {
+
+// Offsets within scratch memory of some MB fit an int.
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result)
+
+constexpr int kChunkBytes = 512 << 10;
+
+// The sums of the queries of a tile; engine.kRows of each.
+struct TileSums {
+  float* out = nullptr;      // (rows, ValueCells) weights times values; what is there counts for nothing while `fresh`
+  float* sums = nullptr;     // (rows) of weights
+  float* offsets = nullptr;  // (rows) what logits are lessened by, times log2(e)
+  bool fresh = true;
+};
+
+// What an engine gets to know of a tile.
+struct Tile {
+  int head = 0;
+  int first_row = 0, end_row = 0;  // of the unit; end_row - first_row may be less than kRows
+};
+
+template <class Engine>
+class ForwardPass {
+ public:
+  ForwardPass(const AttentionArguments& arguments, const KeyUnitView& unit, int kv_head, AttentionScratch& scratch)
+      : arguments_(arguments), unit_(unit), kv_head_(kv_head) {
+    const int d = arguments.head_dim;
+    const int64_t bytes_of_key = 4 * (KeyCells<Engine::kCell>(d) + ValueCells(d) / kValuesInCell<Engine::kCell>);
+    chunk_groups_ = Least(kMaxChunkGroups, static_cast<int>(kChunkBytes / (bytes_of_key * kGroup)));
+    const int64_t groups = (unit.num_keys + kGroup - 1) / kGroup;
+    num_chunks_ = (groups + chunk_groups_ - 1) / chunk_groups_;
+    if (groups < chunk_groups_) chunk_groups_ = static_cast<int>(groups);
+    num_tiles_ = (unit.num_queries + kRows - 1) / kRows;
+    tiles_at_once_ = num_chunks_ > 1 ? num_tiles_ : 1;
+    Arena measure(nullptr);
+    Allocate(measure);
+    Arena arena(scratch.Reserve(measure.used()));
+    Allocate(arena);
+  }
+
+  void Run() {
+    FindSeeing();
+    const int of_group = arguments_.heads / arguments_.kv_heads;
+    for (int head = kv_head_ * of_group; head < (kv_head_ + 1) * of_group; ++head) {
+      careful_ = false;
+      for (int tile = 0; tile < num_tiles_; tile += tiles_at_once_) ComputeTiles(head, tile, tile + tiles_at_once_);
+    }
+  }
+
+ private:
+  static constexpr int kRows = Engine::kRows, kVectorRows = Least(kRows, kLanes);
+
+  void Allocate(Arena& arena) {
+    const int d = arguments_.head_dim;
+    const int64_t groups = chunk_groups_ + Engine::kEmptyGroups, keys = groups * kGroup;
+    chunk_.keys = arena.Take<float>(keys * KeyCells<Engine::kCell>(d));
+    chunk_.values = arena.Take<float>(keys / kValuesInCell<Engine::kCell> * ValueCells(d));
+    chunk_.bias = arena.Take<float>(keys);
+    chunk_.first = arena.Take<int32_t>(keys);
+    chunk_.end = arena.Take<int32_t>(keys);
+    chunk_.ranges = arena.Take<GroupRanges>(1);
+    chunk_.packed = arena.Take<bool>(groups);
+    const int64_t rows = static_cast<int64_t>(tiles_at_once_) * kRows;
+    sums_.out = arena.Take<float>(rows * ValueCells(d));
+    sums_.sums = arena.Take<float>(rows);
+    sums_.offsets = arena.Take<float>(rows);
+    engine_ = arena.Take<Engine>(1);
+  }
+
+  // sees_[r]: whether query r is in any entry.
+  void FindSeeing() {
+    int32_t changes[kUnitQueries + 1] = {};
+    for (int64_t i = 0; i < unit_.num_keys; ++i) {
+      const int first = Most(unit_.keys[i].first, 0), end = Least(unit_.keys[i].end, unit_.num_queries);
+      if (first >= end) continue;
+      ++changes[first];
+      --changes[end];
+    }
+    int32_t count = 0;
+    for (int r = 0; r < unit_.num_queries; ++r) sees_[r] = (count += changes[r]) > 0;
+  }
+
+  void LoadChunk(int64_t index) {
+    if (loaded_chunk_ == index) return;
+    const int64_t first = index * chunk_groups_ * kGroup, left = unit_.num_keys - first;
+    chunk_.entries = unit_.keys + first;
+    chunk_.count = left < chunk_groups_ * kGroup ? static_cast<int>(left) : chunk_groups_ * kGroup;
+    chunk_.num_groups = (chunk_.count + kGroup - 1) / kGroup;
+    for (int g = 0; g < chunk_.num_groups + Engine::kEmptyGroups; ++g) PackEntries(arguments_, g, chunk_);
+    loaded_chunk_ = index;
+    visible_tile_[0] = visible_tile_[1] = -1;
+  }
+
+  // Of the chunk, for a tile: kept for two, as this one looks at what the next will need.
+  const VisibleGroups& VisibleTo(int tile) {
+    VisibleGroups& visible = visible_[tile % 2];
+    if (visible_tile_[tile % 2] != tile) {
+      const Tile rows = TileOf(0, tile);
+      FindVisible(*chunk_.ranges, chunk_.num_groups, rows.first_row, rows.end_row, visible);
+      visible_tile_[tile % 2] = tile;
+    }
+    return visible;
+  }
+
+  // For the first tile, which no other fetches for.
+  void FetchGroup(int group) const {
+    if (chunk_.packed[group]) return;
+    const KernelType type = arguments_.type;
+    for (int i = group * kGroup; i < Least(chunk_.count, (group + 1) * kGroup); ++i) {
+      FetchRow(HeadRow(arguments_.k, type, chunk_.entries[i].row, kv_head_), arguments_.head_dim, type);
+      FetchRow(HeadRow(arguments_.v, type, chunk_.entries[i].row, kv_head_), arguments_.head_dim, type);
+    }
+  }
+
+  // Packs what of the chunk a tile sees, and plans to fetch where its outputs go and what the next tile reads.
+  void Prepare(const Tile& tile, const VisibleGroups& visible) {
+    for (int i = 0; i < visible.count; ++i) {
+      for (int g = visible.group[i]; g <= visible.group[i] + Engine::kEmptyGroups; ++g) {
+        if (chunk_.packed[g]) continue;
+        if (i + 2 < visible.count) FetchGroup(visible.group[i + 2]);
+        PackGroup<Engine::kCell>(arguments_, kv_head_, g, chunk_);
+      }
+    }
+    const KernelType type = arguments_.type;
+    const int64_t size = type == KernelType::kFloat ? 4 : 2, frame = unit_.first_query + tile.first_row;
+    const int bytes = arguments_.head_dim * static_cast<int>(size), count = tile.end_row - tile.first_row;
+    const ConstHeadsView out = {arguments_.out.data, arguments_.out.frame_stride, arguments_.out.head_stride};
+    prefetch_.Clear();
+    prefetch_.Add(HeadRow(out, type, frame, tile.head), out.frame_stride * size, nullptr, count, bytes);
+    if (tile.end_row < unit_.num_queries) {
+      const ConstHeadsView &q = arguments_.q, &k = arguments_.k, &v = arguments_.v;
+      prefetch_.Add(HeadRow(q, type, frame + kRows, tile.head), q.frame_stride * size, nullptr,
+                    Least(kRows, unit_.num_queries - tile.end_row), bytes);
+      const VisibleGroups& next = VisibleTo(tile.first_row / kRows + 1);
+      for (int i = next.count - 1; i >= 0; --i) {
+        const int group = next.group[i], first = group * kGroup;
+        if (chunk_.packed[group]) continue;
+        for (const ConstHeadsView* view : {&k, &v})
+          prefetch_.Add(HeadRow(*view, type, 0, kv_head_), view->frame_stride * size, chunk_.entries + first,
+                        Least(kGroup, chunk_.count - first), bytes);
+      }
+    }
+  }
+
+  Tile TileOf(int head, int tile) const { return {head, tile * kRows, Least((tile + 1) * kRows, unit_.num_queries)}; }
+  TileSums SumsOf(int index) const {
+    const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(index) * kRows;
+    return {sums_.out + row * ValueCells(arguments_.head_dim), sums_.sums + row, sums_.offsets + row, fresh_[index]};
+  }
+
+  enum class Step { kFast, kSearch, kOffset };
+
+  // Of all chunks, for the tiles of [first, end) that are wanted.
+  template <Step kStep>
+  void Sweep(int head, int first, int end) {
+    for (int tile = first; tile < end; ++tile) {
+      if (kStep != Step::kFast && !again_[tile]) continue;
+      const TileSums sums = SumsOf(tile - first);
+      for (int r = 0; r < kRows; ++r) {
+        sums.sums[r] = 0;
+        if (kStep == Step::kFast) sums.offsets[r] = 0;
+        if (kStep == Step::kSearch) sums.offsets[r] = -kInfinity;
+      }
+      fresh_[tile - first] = true;
+    }
+    for (int64_t c = 0; c < num_chunks_; ++c) {
+      LoadChunk(c);
+      for (int tile = first; tile < end; ++tile) {
+        if (kStep != Step::kFast && !again_[tile]) continue;
+        const Tile rows = TileOf(head, tile);
+        const VisibleGroups& visible = VisibleTo(tile);
+        if (visible.count == 0) continue;
+        Prepare(rows, visible);
+        engine_->LoadQueries(arguments_, unit_, rows);
+        if (kStep == Step::kSearch) {
+          engine_->Search(arguments_, chunk_, visible, rows, SumsOf(tile - first));
+        } else {
+          engine_->template Accumulate<kStep == Step::kOffset>(arguments_, chunk_, visible, rows, SumsOf(tile - first),
+                                                               prefetch_);
+          fresh_[tile - first] = false;
+        }
+      }
+    }
+    if (kStep != Step::kSearch) return;
+    for (int tile = first; tile < end; ++tile) {
+      if (!again_[tile]) continue;
+      const TileSums sums = SumsOf(tile - first);
+      for (int r = 0; r < kRows; ++r)
+        if (sums.offsets[r] == -kInfinity) sums.offsets[r] = 0;  // nothing but biases of minus infinity
+    }
+  }
+
+  void ComputeTiles(int head, int first, int end) {
+    constexpr float kLeastSum = 0x1p-60f, kMostSum = 0x1p60f;
+    bool any = careful_;
+    for (int tile = first; tile < end; ++tile) again_[tile] = careful_;
+    if (!careful_) {
+      Sweep<Step::kFast>(head, first, end);
+      for (int tile = first; tile < end; ++tile) {
+        const Tile rows = TileOf(head, tile);
+        const float* sums = SumsOf(tile - first).sums;
+        for (int r = rows.first_row; r < rows.end_row; ++r) {
+          const float sum = sums[r - rows.first_row];
+          if (sees_[r] && !(sum >= kLeastSum && sum <= kMostSum)) again_[tile] = any = true;
+        }
+      }
+    }
+    if (any) {
+      careful_ = true;  // where one tile has such logits the next will
+      Sweep<Step::kSearch>(head, first, end);
+      Sweep<Step::kOffset>(head, first, end);
+    }
+    for (int tile = first; tile < end; ++tile) WriteTile(TileOf(head, tile), SumsOf(tile - first));
+  }
+
+  void WriteTile(const Tile& tile, const TileSums& sums) const {
+    const int d = arguments_.head_dim, value_cells = ValueCells(d);
+    if (sums.fresh) ZeroRow(kRows * value_cells, sums.out);
+    float lse[kRows];
+    for (int r = 0; r < kRows; r += kVectorRows) {
+      FloatVector sum = {}, offset = {};
+      __builtin_memcpy(&sum, sums.sums + r, sizeof(float) * kVectorRows);
+      __builtin_memcpy(&offset, sums.offsets + r, sizeof(float) * kVectorRows);
+      const FloatVector of_row = sum == 0 ? Broadcast(-kInfinity) : offset * kLn2 + Log(sum);
+      const FloatVector factors = sum == 0 ? FloatVector{} : 1 / sum;
+      __builtin_memcpy(lse + r, &of_row, sizeof(float) * kVectorRows);
+      __builtin_memcpy(sums.sums + r, &factors, sizeof(float) * kVectorRows);
+    }
+    for (int r = tile.first_row; r < tile.end_row; ++r) {
+      const int at = r - tile.first_row;
+      const int64_t frame = unit_.first_query + r;
+      const int64_t element = frame * arguments_.out.frame_stride + tile.head * arguments_.out.head_stride;
+      WriteRow(sums.out + static_cast<std::ptrdiff_t>(at) * value_cells, sums.sums[at], d, arguments_.type,
+               arguments_.out.data, element);
+      if (arguments_.lse != nullptr) arguments_.lse[tile.head * arguments_.lse_stride + frame] = lse[at];
+    }
+  }
+
+  const AttentionArguments& arguments_;
+  const KeyUnitView& unit_;
+  int kv_head_;
+  int chunk_groups_ = 0, num_tiles_ = 0, tiles_at_once_ = 1;
+  int64_t num_chunks_ = 0, loaded_chunk_ = -1;
+  KeyChunk chunk_;
+  TileSums sums_;
+  Engine* engine_ = nullptr;
+  VisibleGroups visible_[2];
+  int visible_tile_[2] = {-1, -1};
+  Prefetch prefetch_;
+  bool careful_ = false;
+  bool sees_[kUnitQueries];
+  bool again_[kUnitQueries];       // of each tile
+  bool fresh_[kUnitQueries] = {};  // of each of sums_
+};
+
+// Tiles of 8 queries with fused multiply-add, or with products of pairs of bf16.
+template <Cell kCellOf>
+struct VectorEngine {
+  static constexpr Cell kCell = kCellOf;
+  static constexpr int kRows = 8;
+  static constexpr int kEmptyGroups = 0;
+  static constexpr int kStripGroups = 20;
+  static constexpr int kPair = kValuesInCell<kCell>;
+  static constexpr int kStripStep = kStripGroups * kGroup + 16;  // cells
+
+  void LoadQueries(const AttentionArguments& arguments, const KeyUnitView& unit, const Tile& tile) {
+    const int d = arguments.head_dim, cells = KeyCells<kCell>(d);
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t frame = unit.first_query + tile.first_row + r;
+      if (tile.first_row + r < tile.end_row) {
+        LoadRow<kCell>(arguments.type, HeadRow(arguments.q, arguments.type, frame, tile.head), d, cells,
+                       queries + r * kRowStep);
+      } else {
+        ZeroRow(cells, queries + r * kRowStep);
+      }
+    }
+  }
+
+  // The logits, times log2(e), of kMicroRows queries from row r of the tile and kGroups groups.
+  template <int kGroups, class Use>
+  EARSHOT_INLINE void Logits(const AttentionArguments& arguments, const KeyChunk& chunk, int group, int r, Use use) {
+    constexpr int kVectors = kGroups * kVectorsOfGroup;
+    const int d = arguments.head_dim;
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(KeyCells<kCell>(d)) * kGroup;
+    FloatVector sums[kMicroRows][kVectors] = {};
+    AddProduct<kCell, kRowStep, 1, kVectorsOfGroup>(sums, queries + r * kRowStep, chunk.keys + group * stride, kGroup,
+                                                    stride, (d + kPair - 1) / kPair);
+    const FloatVector scale = Broadcast(arguments.scale * kLog2E);
+    const float* bias = chunk.bias + group * kGroup;
+#pragma GCC unroll 8
+    for (int i = 0; i < kMicroRows; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) use(i, v, sums[i][v] * scale + Load(bias + v * kLanes));
+    }
+  }
+
+  // Weights of the tile and kGroups groups -> strip, from key `at` on.
+  template <bool kOffset, bool kCut, int kGroups>
+  EARSHOT_INLINE void Weigh(const AttentionArguments& arguments, const KeyChunk& chunk, int group, int at,
+                            const Tile& tile, const float* offsets) {
+    for (int r = 0; r < kRows; r += kMicroRows) {
+      Logits<kGroups>(arguments, chunk, group, r, [&](int i, int v, FloatVector logits) {
+        if (kOffset) logits = logits - offsets[r + i];
+        FloatVector weights = Exp2<kCell == Cell::kFloat>(logits);
+        const int key = group * kGroup + v * kLanes;
+        if (kCut) weights = KeepWhere(Visible(chunk.first + key, chunk.end + key, tile.first_row + r + i), weights);
+        row_sums[r + i] = row_sums[r + i] + weights;
+        StoreWeights(weights, strip + (r + i) * kStripStep, at + v * kLanes);
+      });
+    }
+  }
+
+  static EARSHOT_INLINE void StoreWeights(FloatVector weights, float* row, int key) {
+#if defined(__AVX512BF16__)
+    if (kCell == Cell::kShorts) {
+      const __m256bh shorts = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(weights));
+      __builtin_memcpy(reinterpret_cast<uint16_t*>(row) + key, &shorts, sizeof(shorts));
+      return;
+    }
+#endif
+    Store(weights, row + key);
+  }
+
+  template <int kVectors>
+  EARSHOT_INLINE void AddValueColumns(const KeyChunk& chunk, const int16_t* groups, int count, int value_cells, int c,
+                                      bool fresh, float* out) {
+    constexpr int kSteps = kGroup / kPair;
+    for (int r = 0; r < kRows; r += kMicroRows) {
+      FloatVector sums[kMicroRows][kVectors] = {};
+      if (!fresh) LoadSums(out + r * value_cells + c, value_cells, sums);
+#pragma GCC unroll 1
+      for (int i = 0; i < count; ++i) {
+        AddProduct<kCell, kStripStep, 1, kVectors>(sums, strip + r * kStripStep + i * kSteps,
+                                                   chunk.values + groups[i] * kSteps * value_cells + c, value_cells, 0,
+                                                   kSteps);
+      }
+      StoreSums(sums, out + r * value_cells + c, value_cells);
+    }
+  }
+
+  template <bool kOffset>
+  __attribute__((noinline)) void Accumulate(const AttentionArguments& arguments, const KeyChunk& chunk,
+                                            const VisibleGroups& visible, const Tile& tile, const TileSums& sums,
+                                            Prefetch& prefetch) {
+    const int value_cells = ValueCells(arguments.head_dim);
+    prefetch.Spread((visible.count + kGroupsAtOnce - 1) / kGroupsAtOnce);
+    for (FloatVector& sum : row_sums) sum = FloatVector{};
+    for (int start = 0; start < visible.count; start += kStripGroups) {
+      const int count = Least(kStripGroups, visible.count - start);
+      const int16_t* groups = visible.group + start;
+      const bool* cut = visible.cut + start;
+      for (int i = 0; i < count;) {
+        prefetch.Step();
+        if (kGroupsAtOnce == 2 && i + 1 < count && groups[i + 1] == groups[i] + 1) {
+          if (cut[i] || cut[i + 1]) {
+            Weigh<kOffset, true, kGroupsAtOnce>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
+          } else {
+            Weigh<kOffset, false, kGroupsAtOnce>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
+          }
+          i += 2;
+        } else {
+          if (cut[i]) {
+            Weigh<kOffset, true, 1>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
+          } else {
+            Weigh<kOffset, false, 1>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
+          }
+          i += 1;
+        }
+      }
+      int c = 0;
+      for (; c + kValueVectors * kLanes <= value_cells; c += kValueVectors * kLanes)
+        AddValueColumns<kValueVectors>(chunk, groups, count, value_cells, c, sums.fresh && start == 0, sums.out);
+      if (kValueVectors * kLanes > kGroup && c < value_cells)
+        AddValueColumns<kVectorsOfGroup>(chunk, groups, count, value_cells, c, sums.fresh && start == 0, sums.out);
+    }
+    for (int r = 0; r < kRows; ++r) sums.sums[r] += Sum(row_sums[r]);
+  }
+
+  // Raises the offsets to the largest logit of the chunk.
+  __attribute__((noinline)) void Search(const AttentionArguments& arguments, const KeyChunk& chunk,
+                                        const VisibleGroups& visible, const Tile& tile, const TileSums& sums) {
+    for (int r = 0; r < kRows; ++r) row_sums[r] = Broadcast(sums.offsets[r]);
+    for (int j = 0; j < visible.count; ++j) {
+      const int group = visible.group[j];
+      for (int r = 0; r < kRows; r += kMicroRows) {
+        Logits<1>(arguments, chunk, group, r, [&](int i, int v, FloatVector logits) {
+          const int key = group * kGroup + v * kLanes;
+          const IntVector seen = Visible(chunk.first + key, chunk.end + key, tile.first_row + r + i);
+          row_sums[r + i] = Max(row_sums[r + i], seen ? logits : Broadcast(-kInfinity));
+        });
+      }
+    }
+    for (int r = 0; r < kRows; ++r) sums.offsets[r] = Largest(row_sums[r]);
+  }
+
+  alignas(64) float queries[kRows * kRowStep];
+  alignas(64) float strip[kRows * kStripStep];
+  alignas(64) FloatVector row_sums[kRows];  // in the search, the largest so far
+};
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
+
+}  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

@@ -1,0 +1,134 @@
+#include "src/attention/cuda/attention_cuda.h"
+
+#include "src/attention/cuda/gradients.cuh"
+#include "src/attention/cuda/kernels.h"
+#include "src/attention/cuda/launch.cuh"
+
+namespace earshot::cuda {
+namespace {
+
+bool Aligned(const CudaConstHeads& heads) {
+  return reinterpret_cast<uintptr_t>(heads.data) % 16 == 0 && heads.frame_stride % 8 == 0 && heads.head_stride % 8 == 0;
+}
+bool Aligned(const CudaHeads& heads) {
+  return Aligned(CudaConstHeads{heads.data, heads.frame_stride, heads.head_stride});
+}
+
+int CheckLists(const CudaKeyLists& lists) {
+  if (lists.num_tiles < 0 || lists.capacity < 0 || lists.capacity >= INT32_MAX) return kListsOutOfRange;
+  if (lists.num_tiles > 0 && (!lists.tiles || !lists.tile_offsets)) return kNullPointer;
+  return lists.capacity > 0 && !lists.entries ? kNullPointer : 0;
+}
+
+int Check(const CudaAttentionArguments& a) {
+  if (a.head_dim < 4 || a.head_dim > 128 || a.head_dim % 4 != 0) return kHeadDimOutOfRange;
+  if (a.heads < 1 || a.kv_heads < 1 || a.heads > 65535 || a.heads % a.kv_heads != 0) return kHeadsDoNotDivide;
+  if (a.element != CudaElement::kBFloat16 && a.element != CudaElement::kFloat16) return kUnknownElement;
+  if (a.num_queries < 0 || a.num_keys < 0 || a.num_queries >= kCudaEndless || a.num_keys >= kCudaEndless)
+    return kRowsOutOfRange;
+  const bool no_queries = a.num_queries > 0 && (!a.q.data || !a.out.data);
+  const bool no_keys = a.num_keys > 0 && (!a.k.data || !a.v.data);
+  if (no_queries || no_keys || !a.rotary.cosines != !a.rotary.sines) return kNullPointer;
+  return CheckLists(a.lists);
+}
+
+Problem ProblemOf(const CudaAttentionArguments& a) {
+  Problem problem;
+  problem.arguments = a;
+  const bool rotates = a.rotary.cosines != nullptr;
+  problem.fast = Aligned(a.q) && Aligned(a.k) && Aligned(a.v) && a.head_dim % (rotates ? 16 : 8) == 0;
+  if (rotates) {
+    problem.fast = problem.fast && reinterpret_cast<uintptr_t>(a.rotary.cosines) % 16 == 0 &&
+                   reinterpret_cast<uintptr_t>(a.rotary.sines) % 16 == 0;
+  }
+  problem.fast_out = Aligned(a.out);
+  problem.log2_scale = a.scale * kLog2e;
+  return problem;
+}
+
+int Forward(const CudaAttentionArguments& arguments, void* stream) {
+  EARSHOT_CUDA_TRY(Check(arguments));
+  return RunForward(ProblemOf(arguments), stream);
+}
+
+int Check(const CudaGradientArguments& a) {
+  EARSHOT_CUDA_TRY(Check(a.forward));
+  const bool no_queries = a.forward.num_queries > 0 && (!a.forward.lse || !a.grad_out.data || !a.grad_q.data);
+  const bool no_keys = a.forward.num_keys > 0 && (!a.grad_k.data || !a.grad_v.data);
+  if (no_queries || no_keys) return kNullPointer;
+  const CudaTransposedLists& t = a.transposed;
+  if (a.forward.num_keys > 0 && (!t.row_order || !t.segment_offsets)) return kNullPointer;
+  if (a.grad_scores && (a.num_scores < 0 || !a.forward.scores || !t.score_offsets)) return kNoScores;
+  return 0;
+}
+
+// What the backward pass keeps in memory while it runs.
+int64_t LayOut(const CudaGradientArguments& a, void* memory, GradientProblem* problem) {
+  Carver carver(memory);
+  problem->statistics = carver.Take<Pair32>(static_cast<int64_t>(a.forward.heads) * a.forward.num_queries);
+  problem->entry_gradients = nullptr;
+  if (a.grad_scores) problem->entry_gradients = carver.Take<float>(a.forward.kv_heads * a.forward.lists.capacity);
+  return carver.bytes();
+}
+
+int64_t BackwardBytes(const CudaGradientArguments& arguments) {
+  EARSHOT_CUDA_TRY(Check(arguments));
+  GradientProblem problem;
+  return LayOut(arguments, nullptr, &problem);
+}
+
+int Backward(const CudaGradientArguments& a, void* memory, void* stream) {
+  EARSHOT_CUDA_TRY(Check(a));
+  GradientProblem problem;
+  problem.forward = ProblemOf(a.forward);
+  problem.transposed = a.transposed;
+  problem.grad_out = a.grad_out;
+  problem.grad_q = a.grad_q, problem.grad_k = a.grad_k, problem.grad_v = a.grad_v;
+  problem.grad_bias = a.grad_bias, problem.bias_stride = a.bias_stride;
+  problem.grad_scores = a.grad_scores, problem.scores_stride = a.scores_stride, problem.num_scores = a.num_scores;
+  problem.fast_grad_out = Aligned(a.grad_out) && a.forward.head_dim % 8 == 0;
+  problem.fast_grad_q = Aligned(a.grad_q), problem.fast_grad_k = Aligned(a.grad_k);
+  problem.fast_grad_v = Aligned(a.grad_v);
+  if (LayOut(a, memory, &problem) > 0 && !memory) return kNullPointer;
+  EARSHOT_CUDA_TRY(RunPreprocess(problem, stream));
+  EARSHOT_CUDA_TRY(RunQueryGradients(problem, stream));
+  return RunKeyGradients(problem, stream);
+}
+
+const char* Message(int error) {
+  switch (error) {
+    case 0: return "no error";
+    case kHeadDimOutOfRange: return "head_dim must be a multiple of 4 from 4 to 128";
+    case kHeadsDoNotDivide: return "heads must be 1 to 65535 and a multiple of kv_heads";
+    case kUnknownElement: return "element must be bfloat16 or float16";
+    case kRowsOutOfRange: return "rows must be fewer than 2^30";
+    case kListsOutOfRange: return "the lists need fewer than 2^31 entries; use fewer frames at once";
+    case kNullPointer: return "an array that is needed is null";
+    case kTermsOutOfRange:
+      return "a term needs chunk and step of 1 or more, and distances within 2^30; at most 16 terms";
+    case kTilesDiffer: return "the lists that are added have other tiles than the utterances give";
+    case kNoScores: return "gradients of scores need transposed lists with scores";
+    default: break;
+  }
+#if defined(__CUDACC__)
+  if (error > 0) return cudaGetErrorString(static_cast<cudaError_t>(error));
+#endif
+  return "unknown error";
+}
+
+}  // namespace
+}  // namespace earshot::cuda
+
+extern "C" __attribute__((visibility("default"))) const earshot::CudaAttentionTable* EarshotCudaAttention() {
+  static const earshot::CudaAttentionTable table = {
+      .key_lists_bytes = earshot::cuda::KeyListsBytes,
+      .build_key_lists = earshot::cuda::BuildKeyLists,
+      .transposed_lists_bytes = earshot::cuda::TransposedListsBytes,
+      .build_transposed_lists = earshot::cuda::BuildTransposedLists,
+      .forward = earshot::cuda::Forward,
+      .backward_bytes = earshot::cuda::BackwardBytes,
+      .backward = earshot::cuda::Backward,
+      .message = earshot::cuda::Message,
+  };
+  return &table;
+}

@@ -1,0 +1,40 @@
+// What the kernels of the backward pass share.
+//
+//   P_ie = exp(logit_ie - lse_i),   dP_ie = dO_i.v_e,   D_i = dO_i.O_i,   dS_ie = P_ie (dP_ie - D_i)
+//   dq_i = scale sum_e dS_ie k_e,   dk_e = scale sum_i dS_ie q_i,   dv_e = sum_i P_ie dO_i,   dbias_e = sum_i dS_ie
+//
+// One kernel goes by tiles of queries and writes dq, the other by tiles of keys and writes the rest; each recomputes P,
+// and nobody adds to what another block wrote.
+#pragma once
+
+#include "src/attention/cuda/key_stream.cuh"
+
+namespace earshot::cuda {
+
+// Columns of weights that are computed at once: half a tile, so that the sums stay in registers.
+inline constexpr int kHalfTile = kTile / 2;
+
+struct GradientProblem {
+  Problem forward;
+  CudaTransposedLists transposed;
+  CudaConstHeads grad_out;
+  CudaHeads grad_q, grad_k, grad_v;
+  float* grad_bias;
+  int64_t bias_stride;
+  float* grad_scores;
+  int64_t scores_stride;
+  int32_t num_scores;
+  bool fast_grad_out, fast_grad_q, fast_grad_k, fast_grad_v;
+  // (heads, num_queries): lse to base 2, +infinity for queries that see nothing, so that P is 0; and D.
+  Pair32* statistics;
+  // (kv_heads, lists.capacity): the gradient of each score by transposed entry. Null: not wanted.
+  float* entry_gradients;
+};
+
+// A logit becomes P, and dP becomes dS; lse to base 2 and D are the query's.
+__device__ __forceinline__ void WeightAndGradient(float& logit, float& grad, float lse, float d) {
+  logit = Exp2(logit - lse);
+  grad = logit * (grad - d);
+}
+
+}  // namespace earshot::cuda

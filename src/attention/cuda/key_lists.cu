@@ -1,0 +1,275 @@
+// The lists of the arithmetic terms. A block goes through the rows that the terms may list for its tile, twice: to
+// count the entries, and, with the prefix sums of the counts, to write them. A row belongs to the first term that lists
+// it, and gets an entry for each run of queries that any term shows it to. Rows that all queries of the tile see come
+// first.
+#include "src/attention/cuda/attention_cuda.h"
+#include "src/attention/cuda/kernels.h"
+#include "src/attention/cuda/launch.cuh"
+#include "src/attention/cuda/scan_sort.cuh"
+
+namespace earshot::cuda {
+namespace {
+
+constexpr int kListThreads = 128;
+
+// Of an utterance, in the rows of the batch.
+struct Span {
+  int32_t start, length;
+};
+
+struct Run {
+  int32_t first, end;
+};
+
+struct ListProblem {
+  CudaTerm terms[kCudaMaxTerms];
+  int32_t num_terms;
+  const CudaQueryTile* tiles;
+  const Span* spans;
+  const int32_t* also_offsets;
+  const CudaKeyEntry* also_entries;
+  const float* row_values;
+  float threshold;
+  int32_t* offsets;      // counts before the prefix sums
+  int32_t* full_counts;  // of entries that all queries of the tile see
+  CudaKeyEntry* entries;
+};
+
+// Positions [first, end) that queries [query, query + count) see by the term, those that are no multiple of step
+// included; first is one.
+__host__ __device__ __forceinline__ Run PositionsOf(const CudaTerm& term, int32_t query, int32_t count,
+                                                    int32_t length) {
+  const int64_t from = static_cast<int64_t>(query / term.chunk * term.chunk) + term.from;
+  const int64_t last = static_cast<int64_t>((query + count - 1) / term.chunk * term.chunk) + term.to;
+  const int64_t first = (Max<int64_t>(from, 0) + term.step - 1) / term.step * term.step;
+  return {static_cast<int32_t>(Min<int64_t>(first, length)), static_cast<int32_t>(Min<int64_t>(last + 1, length))};
+}
+__host__ __device__ __forceinline__ int32_t CandidatesOf(const CudaTerm& term, int32_t query, int32_t count,
+                                                         int32_t length) {
+  const Run run = PositionsOf(term, query, count, length);
+  return run.end > run.first ? (run.end - run.first - 1) / term.step + 1 : 0;
+}
+
+// Queries of the tile that see a position by the term: chunk_start(i) in [position - to, position - from].
+__device__ __forceinline__ Run QueriesOf(const CudaTerm& term, int32_t position, int32_t query, int32_t count) {
+  if (position % term.step != 0) return {0, 0};
+  const int32_t limit = query + count;
+  const int64_t low = Min<int64_t>(static_cast<int64_t>(position) - term.to, limit);
+  const int64_t high = Min<int64_t>(static_cast<int64_t>(position) - term.from, limit);
+  if (high < 0) return {0, 0};
+  const int64_t first = low <= 0 ? 0 : (low + term.chunk - 1) / term.chunk * term.chunk;
+  const int64_t end = (high / term.chunk + 1) * term.chunk;
+  const Run run = {static_cast<int32_t>(Max<int64_t>(first - query, 0)),
+                   static_cast<int32_t>(Min<int64_t>(end - query, count))};
+  return run.first < run.end ? run : Run{0, 0};
+}
+
+// The next run of queries, from `from` on, that any of the terms shows the position to; empty: there is none.
+__device__ Run NextRun(const ListProblem& p, int32_t position, int32_t query, int32_t count, int32_t from) {
+  Run next = {count, count};
+  for (int t = 0; t < p.num_terms; ++t) {
+    const Run run = QueriesOf(p.terms[t], position, query, count);
+    if (run.end > from && Max(run.first, from) < next.first) next = {Max(run.first, from), run.end};
+  }
+  for (bool grows = next.first < next.end; grows;) {
+    grows = false;
+    for (int t = 0; t < p.num_terms; ++t) {
+      const Run run = QueriesOf(p.terms[t], position, query, count);
+      if (run.first <= next.end && run.end > next.end) next.end = run.end, grows = true;
+    }
+  }
+  return next;
+}
+
+// Counts, or writes, what the threads of a block bring, in their order.
+template <bool kFill>
+class Output {
+ public:
+  __device__ Output(const ListProblem& p, int32_t* shared) : p_(p), shared_(shared) {
+    if constexpr (kFill) {
+      full_ = p.offsets[blockIdx.x];
+      partial_ = full_ + p.full_counts[blockIdx.x];
+    }
+  }
+
+  // Of this thread: whether there is an entry for all queries, and how many for some of them. For all threads together.
+  __device__ void Add(int full, int partial) {
+    const BlockSums sums = SumOverBlock<kListThreads>(full << 16 | partial, shared_);
+    own_full_ = full_ + (sums.before >> 16), own_partial_ = partial_ + (sums.before & 0xFFFF);
+    full_ += sums.total >> 16, partial_ += sums.total & 0xFFFF;
+  }
+  __device__ void Write(const CudaKeyEntry& entry, bool full) {
+    p_.entries[full ? own_full_++ : own_partial_++] = entry;
+  }
+  __device__ void Finish() {
+    if (threadIdx.x != 0) return;
+    p_.offsets[blockIdx.x] = full_ + partial_;
+    p_.full_counts[blockIdx.x] = full_;
+  }
+
+ private:
+  const ListProblem& p_;
+  int32_t* shared_;
+  int full_ = 0, partial_ = 0, own_full_ = 0, own_partial_ = 0;
+};
+
+template <bool kFill>
+__global__ void ListKernel(const __grid_constant__ ListProblem p) {
+  Output<kFill> output(p, DynamicShared<int32_t>());
+  const CudaQueryTile tile = p.tiles[blockIdx.x];
+  const Span span = p.num_terms > 0 ? p.spans[blockIdx.x] : Span{0, 0};
+  const int32_t query = tile.first_query - span.start, count = tile.num_queries;
+  for (int t = 0; t < p.num_terms; ++t) {
+    const CudaTerm& term = p.terms[t];
+    const int32_t candidates = CandidatesOf(term, query, count, span.length);
+    const int32_t first = PositionsOf(term, query, count, span.length).first;
+    for (int32_t begin = 0; begin < candidates; begin += kListThreads) {
+      const int32_t index = begin + static_cast<int32_t>(threadIdx.x);
+      const int32_t position = index < candidates ? first + index * term.step : 0, row = span.start + position;
+      bool listed = index < candidates && (!p.row_values || p.row_values[row] >= p.threshold);
+      for (int u = 0; u < t && listed; ++u) {
+        const Run earlier = QueriesOf(p.terms[u], position, query, count);
+        listed = earlier.first >= earlier.end;
+      }
+      int full = 0, partial = 0;
+      if (listed) {
+        for (Run run = NextRun(p, position, query, count, 0); run.first < run.end;
+             run = NextRun(p, position, query, count, run.end)) {
+          (run.first == 0 && run.end == count ? full : partial) += 1;
+        }
+      }
+      output.Add(full, partial);
+      if (kFill && listed) {
+        for (Run run = NextRun(p, position, query, count, 0); run.first < run.end;
+             run = NextRun(p, position, query, count, run.end)) {
+          output.Write({row, static_cast<uint16_t>(run.first), static_cast<uint16_t>(run.end), -1},
+                       run.first == 0 && run.end == count);
+        }
+      }
+    }
+  }
+  const int32_t also_begin = p.also_offsets ? p.also_offsets[blockIdx.x] : 0;
+  const int32_t also_end = p.also_offsets ? p.also_offsets[blockIdx.x + 1] : 0;
+  for (int32_t begin = also_begin; begin < also_end; begin += kListThreads) {
+    const int32_t index = begin + static_cast<int32_t>(threadIdx.x);
+    const CudaKeyEntry entry = index < also_end ? p.also_entries[index] : CudaKeyEntry{};
+    const bool listed = index < also_end && (!p.row_values || p.row_values[entry.row] >= p.threshold);
+    const bool full = entry.first == 0 && entry.end == count;
+    output.Add(listed && full, listed && !full);
+    if (kFill && listed) output.Write(entry, full);
+  }
+  if constexpr (!kFill) output.Finish();
+}
+
+__global__ void TilesKernel(const int32_t* starts, int32_t num_utterances, int32_t num_tiles, CudaQueryTile* tiles,
+                            Span* spans) {
+  const int32_t tile = static_cast<int32_t>(blockIdx.x * kListThreads + threadIdx.x);
+  if (tile >= num_tiles) return;
+  int32_t before = 0;
+  for (int32_t u = 0; u < num_utterances; ++u) {
+    const Span span = {starts[u], starts[u + 1] - starts[u]};
+    const int32_t own = (span.length + kCudaTileQueries - 1) / kCudaTileQueries;
+    if (tile < before + own) {
+      const int32_t offset = (tile - before) * kCudaTileQueries;
+      tiles[tile] = {span.start + offset, Min(span.length - offset, kCudaTileQueries)};
+      spans[tile] = span;
+      return;
+    }
+    before += own;
+  }
+}
+
+int Check(const CudaListArguments& a) {
+  if (a.num_terms < 0 || a.num_terms > kCudaMaxTerms) return kTermsOutOfRange;
+  for (int t = 0; t < a.num_terms; ++t) {
+    const CudaTerm& term = a.terms[t];
+    if (term.chunk < 1 || term.step < 1 || term.chunk > kCudaEndless || term.step > kCudaEndless ||
+        term.from < -kCudaEndless || term.from > kCudaEndless || term.to < -kCudaEndless || term.to > kCudaEndless)
+      return kTermsOutOfRange;
+  }
+  if (a.num_utterances < 0) return kRowsOutOfRange;
+  // Without utterances the tiles of `also` have no positions that a term could mean.
+  if (a.num_utterances == 0) return a.num_terms > 0 && a.also ? kTilesDiffer : 0;
+  if (!a.host_starts || !a.device_starts) return kNullPointer;
+  for (int u = 0; u < a.num_utterances; ++u) {
+    if (a.host_starts[u] < 0 || a.host_starts[u + 1] < a.host_starts[u] || a.host_starts[u + 1] >= kCudaEndless)
+      return kRowsOutOfRange;
+  }
+  return 0;
+}
+
+struct Layout {
+  int32_t num_tiles = 0;
+  int64_t capacity = 0;
+  CudaQueryTile* tiles;
+  Span* spans;
+  int32_t* offsets;
+  int32_t* full_counts;
+  int32_t* scratch;
+  CudaKeyEntry* entries;
+  int64_t bytes = 0;
+};
+
+int LayOut(const CudaListArguments& a, void* memory, Layout* layout) {
+  EARSHOT_CUDA_TRY(Check(a));
+  for (int u = 0; u < a.num_utterances; ++u) {
+    const int32_t length = a.host_starts[u + 1] - a.host_starts[u];
+    for (int32_t query = 0; query < length; query += kCudaTileQueries) {
+      ++layout->num_tiles;
+      for (int t = 0; t < a.num_terms; ++t)
+        layout->capacity += CandidatesOf(a.terms[t], query, Min(length - query, kCudaTileQueries), length);
+    }
+  }
+  if (a.also) {
+    if (a.num_utterances > 0 && a.also->num_tiles != layout->num_tiles) return kTilesDiffer;
+    layout->num_tiles = a.also->num_tiles;
+    layout->capacity += a.also->capacity;
+  }
+  if (layout->capacity >= INT32_MAX) return kListsOutOfRange;
+  Carver carver(memory);
+  layout->tiles = carver.Take<CudaQueryTile>(layout->num_tiles);
+  layout->spans = carver.Take<Span>(layout->num_tiles);
+  layout->offsets = carver.Take<int32_t>(layout->num_tiles + 1);
+  layout->full_counts = carver.Take<int32_t>(layout->num_tiles);
+  layout->scratch = carver.Take<int32_t>(ScanScratch(layout->num_tiles));
+  layout->entries = carver.Take<CudaKeyEntry>(layout->capacity);
+  layout->bytes = carver.bytes();
+  return 0;
+}
+
+}  // namespace
+
+int64_t KeyListsBytes(const CudaListArguments& arguments) {
+  Layout layout;
+  EARSHOT_CUDA_TRY(LayOut(arguments, nullptr, &layout));
+  return layout.bytes;
+}
+
+int BuildKeyLists(const CudaListArguments& arguments, void* memory, CudaKeyLists* lists, void* stream) {
+  Layout layout;
+  EARSHOT_CUDA_TRY(LayOut(arguments, memory, &layout));
+  if (!memory || !lists) return kNullPointer;
+  ListProblem problem = {};
+  for (int t = 0; t < arguments.num_terms; ++t) problem.terms[t] = arguments.terms[t];
+  problem.num_terms = arguments.num_terms;
+  problem.tiles = layout.tiles, problem.spans = layout.spans;
+  if (arguments.also)
+    problem.also_offsets = arguments.also->tile_offsets, problem.also_entries = arguments.also->entries;
+  problem.row_values = arguments.row_values, problem.threshold = arguments.threshold;
+  problem.offsets = layout.offsets, problem.full_counts = layout.full_counts, problem.entries = layout.entries;
+  if (arguments.num_utterances > 0) {
+    EARSHOT_CUDA_TRY(Launch(TilesKernel, {Blocks(layout.num_tiles, kListThreads)}, kListThreads, 0, stream,
+                            arguments.device_starts, arguments.num_utterances, layout.num_tiles, layout.tiles,
+                            layout.spans));
+  } else if (arguments.also) {
+    problem.tiles = arguments.also->tiles;
+  }
+  constexpr int64_t kShared = kListThreads / kWarp * 4;
+  EARSHOT_CUDA_TRY(Launch(ListKernel<false>, {layout.num_tiles}, kListThreads, kShared, stream, problem));
+  EARSHOT_CUDA_TRY(ExclusiveScan(layout.offsets, layout.num_tiles, layout.scratch, stream));
+  EARSHOT_CUDA_TRY(Launch(ListKernel<true>, {layout.num_tiles}, kListThreads, kShared, stream, problem));
+  *lists = {layout.num_tiles, problem.tiles, layout.offsets, layout.entries, layout.capacity};
+  return 0;
+}
+
+}  // namespace earshot::cuda

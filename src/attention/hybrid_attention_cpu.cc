@@ -1,0 +1,270 @@
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "src/attention/attention_kernel.h"
+#include "src/attention/hybrid_attention.h"
+#include "src/base/error.h"
+
+namespace earshot {
+
+using torch::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+namespace {
+
+// (N, heads, T, d) whose last axis is dense.
+Tensor Dense(const Tensor& x) { return x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous(); }
+
+template <typename View>
+View HeadsOf(const Tensor& x, int64_t n) {
+  return {.data = static_cast<char*>(x.data_ptr()) + n * x.stride(0) * static_cast<int64_t>(x.element_size()),
+          .frame_stride = x.stride(2),
+          .head_stride = x.stride(1)};
+}
+
+// (N, T, heads, d) in memory, so that the heads of a frame lie together for the linear layer that follows.
+Tensor EmptyFrames(const Tensor& like) {
+  return torch::empty({like.size(0), like.size(2), like.size(1), like.size(3)}, like.options()).transpose(1, 2);
+}
+
+// The tensors of one call, dense and of one type, and what the kernels are told of them.
+class Call {
+ public:
+  Call(const AttentionInputs& in, const AttentionPlan& plan) : plan_(plan), in_(in) {
+    const auto type = in.q.scalar_type();
+    q_ = Dense(in.q);
+    k_ = Dense(in.k.to(type));
+    v_ = Dense(in.v.to(type));
+    if (in.bias.defined()) bias_ = in.bias.to(torch::kFloat).contiguous();
+    if (in.selection_score.defined()) scores_ = in.selection_score.to(torch::kFloat).contiguous();
+    heads_ = q_.size(1);
+    kv_heads_ = k_.size(1);
+    if (plan.Drops(in)) dropped_ = plan.DroppedQueries(in).contiguous();
+    for (int64_t n = 0; n < utterances(); ++n) {
+      keys_.push_back(plan.KeysOf(in, n));
+      units_.push_back(Units(n));
+    }
+  }
+
+  int64_t utterances() const { return q_.size(0); }
+  int64_t kv_heads() const { return kv_heads_; }
+  // What is computed at a time: runs of queries that are there and not dropped.
+  const std::vector<UnitRange>& units(int64_t n) const { return units_[static_cast<size_t>(n)]; }
+
+  AttentionArguments Arguments(int64_t n, const Tensor& out, const Tensor& lse) const {
+    AttentionArguments a;
+    a.type = q_.scalar_type() == torch::kFloat ? KernelType::kFloat : KernelType::kBFloat16;
+    a.heads = static_cast<int>(heads_);
+    a.kv_heads = static_cast<int>(kv_heads_);
+    a.head_dim = static_cast<int>(q_.size(3));
+    a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(q_.size(3))));
+    a.q = HeadsOf<ConstHeadsView>(q_, n);
+    a.k = HeadsOf<ConstHeadsView>(k_, n);
+    a.v = HeadsOf<ConstHeadsView>(v_, n);
+    if (bias_.defined()) a.bias = bias_.data_ptr<float>() + n * bias_.size(1);
+    if (scores_.defined()) a.scores = scores_.data_ptr<float>() + n * scores_[0].numel();
+    a.out = HeadsOf<HeadsView>(out, n);
+    if (lse.defined()) {
+      a.lse = lse.data_ptr<float>() + n * lse.stride(0);
+      a.lse_stride = lse.stride(1);
+    }
+    return a;
+  }
+
+  void Build(int64_t n, const KeyLayout& keys, const UnitRange& range, KeyUnit* unit) const {
+    KeyDrop drop;
+    if (dropped_.defined())
+      drop = {.bias = bias_.data_ptr<float>() + n * bias_.size(1),
+              .below = static_cast<float>(plan_.options.drop_below)};
+    BuildKeyUnit(plan_.pattern, plan_.queries, keys, plan_.SelectionOf(in_, n), drop, range, unit);
+  }
+
+  const KeyLayout& Keys(int64_t n) const { return keys_[static_cast<size_t>(n)]; }
+
+  // Queries that are padding or dropped: zeros.
+  void ZeroOthers(const Tensor& x) const {
+    for (int64_t n = 0; n < utterances(); ++n) {
+      const int64_t valid = plan_.ValidQueries(in_, n);
+      if (valid < x.size(2)) x[n].slice(1, valid).zero_();
+    }
+    if (dropped_.defined()) x.masked_fill_(dropped_.view({utterances(), 1, x.size(2), 1}), 0);
+  }
+
+  Tensor WithoutDropped(const Tensor& x) const {
+    return dropped_.defined() ? x.masked_fill(dropped_.view({utterances(), 1, x.size(2), 1}), 0) : x;
+  }
+
+  const Tensor& q() const { return q_; }
+  const Tensor& k() const { return k_; }
+  const Tensor& v() const { return v_; }
+
+ private:
+  std::vector<UnitRange> Units(int64_t n) const {
+    // A shorter gap costs less computed than cut out.
+    constexpr int64_t kGap = 16;
+    std::vector<UnitRange> units;
+    const bool* dropped = dropped_.defined() ? dropped_.data_ptr<bool>() + n * dropped_.size(1) : nullptr;
+    const int64_t valid = plan_.ValidQueries(in_, n);
+    for (int64_t q = 0; q < valid; ++q) {
+      if (dropped && dropped[q]) continue;
+      if (units.empty() || q >= units.back().first + kUnitQueries || q > units.back().first + units.back().count + kGap)
+        units.push_back({.first = q});
+      units.back().count = q + 1 - units.back().first;
+    }
+    return units;
+  }
+
+  const AttentionPlan& plan_;
+  const AttentionInputs& in_;
+  Tensor q_, k_, v_, bias_, scores_, dropped_;
+  std::vector<KeyLayout> keys_;
+  std::vector<std::vector<UnitRange>> units_;
+  int64_t heads_ = 0, kv_heads_ = 0;
+};
+
+// out and lse (undefined: not wanted) are written.
+void Forward(const Call& call, const Tensor& out, const Tensor& lse) {
+  struct Task {
+    int64_t n;
+    UnitRange range;
+    int64_t first_head, last_head;
+  };
+  size_t units = 0;
+  for (int64_t n = 0; n < call.utterances(); ++n) units += call.units(n).size();
+  // A list serves all heads; where there are too few of them for the threads, each head makes its own.
+  const int64_t kv_heads = call.kv_heads();
+  const int64_t heads_at_once = static_cast<int64_t>(units) < 2 * at::get_num_threads() ? 1 : kv_heads;
+  std::vector<Task> tasks;
+  for (int64_t n = 0; n < call.utterances(); ++n) {
+    for (const UnitRange& range : call.units(n)) {
+      for (int64_t h = 0; h < kv_heads; h += heads_at_once) tasks.push_back({n, range, h, h + heads_at_once});
+    }
+  }
+  at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
+    AttentionScratch scratch;
+    KeyUnit unit;
+    for (int64_t i = begin; i < end; ++i) {
+      const Task& task = tasks[static_cast<size_t>(i)];
+      call.Build(task.n, call.Keys(task.n), task.range, &unit);
+      const AttentionArguments arguments = call.Arguments(task.n, out, lse);
+      for (int64_t h = task.first_head; h < task.last_head; ++h)
+        AttentionForward(arguments, unit, static_cast<int>(h), scratch);
+    }
+  });
+  call.ZeroOthers(out);
+}
+
+struct Gradients {
+  Tensor q, k, v, bias, score;
+};
+
+Gradients Backward(const Call& call, const AttentionInputs& in, const Tensor& out, const Tensor& lse,
+                   const Tensor& grad_out) {
+  // A dropped query within a unit was computed, but nothing follows from it.
+  const Tensor dense_grad = Dense(call.WithoutDropped(grad_out.to(call.q().scalar_type())));
+  const auto float_options = call.q().options().dtype(torch::kFloat);
+  Gradients g;
+  g.q = EmptyFrames(call.q());
+  g.k = torch::zeros(call.k().sizes(), float_options);
+  g.v = torch::zeros(call.v().sizes(), float_options);
+  const int64_t kv_heads = call.kv_heads(), rows = call.k().size(2);
+  if (in.bias.defined()) g.bias = torch::zeros({call.utterances(), kv_heads, rows}, float_options);
+  const int64_t scores = in.selection_score.defined() ? in.selection_score[0].numel() : 0;
+  if (scores > 0) g.score = torch::zeros({call.utterances(), kv_heads, scores}, float_options);
+  // The units of one utterance and head add to the same keys: one after the other, so that the sums are always the
+  // same.
+  at::parallel_for(0, call.utterances() * kv_heads, 1, [&](int64_t begin, int64_t end) {
+    AttentionScratch scratch;
+    KeyUnit unit;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t n = task / kv_heads;
+      const KeyLayout& keys = call.Keys(n);
+      const AttentionArguments arguments = call.Arguments(n, out, lse);
+      AttentionGradients gradients;
+      gradients.grad_out = HeadsOf<ConstHeadsView>(dense_grad, n);
+      gradients.grad_q = HeadsOf<HeadsView>(g.q, n);
+      gradients.grad_k = HeadsOf<HeadsView>(g.k, n);
+      gradients.grad_v = HeadsOf<HeadsView>(g.v, n);
+      if (g.bias.defined()) {
+        gradients.grad_bias = g.bias.data_ptr<float>() + n * g.bias.stride(0);
+        gradients.bias_stride = rows;
+      }
+      if (g.score.defined()) {
+        gradients.grad_scores = g.score.data_ptr<float>() + n * g.score.stride(0);
+        gradients.scores_stride = scores;
+      }
+      for (const UnitRange& range : call.units(n)) {
+        call.Build(n, keys, range, &unit);
+        AttentionBackward(arguments, gradients, unit, static_cast<int>(task % kv_heads), scratch);
+      }
+    }
+  });
+  call.ZeroOthers(g.q);
+  return g;
+}
+
+// What the backward pass needs beside the saved tensors.
+struct SavedPlan : torch::CustomClassHolder {
+  SavedPlan(AttentionPlan p, Tensor l, Tensor s) : plan(std::move(p)), lens(std::move(l)), selection(std::move(s)) {}
+  AttentionPlan plan;
+  Tensor lens, selection;
+};
+
+class Function : public torch::autograd::Function<Function> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const std::optional<Tensor>& bias, const std::optional<Tensor>& score,
+                        const c10::intrusive_ptr<SavedPlan>& saved) {
+    const AttentionInputs in{q, k, v, bias.value_or(Tensor()), saved->lens, saved->selection, score.value_or(Tensor())};
+    const Call call(in, saved->plan);
+    const Tensor out = EmptyFrames(call.q());
+    const Tensor lse = torch::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(torch::kFloat));
+    Forward(call, out, lse);
+    context->save_for_backward({q, k, v, in.bias, in.selection_score, out, lse});
+    context->saved_data["plan"] = c10::IValue::make_capsule(saved);
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    const variable_list s = context->get_saved_variables();
+    const auto saved = c10::static_intrusive_pointer_cast<SavedPlan>(context->saved_data["plan"].toCapsule());
+    const AttentionInputs in{s[0], s[1], s[2], s[3], saved->lens, saved->selection, s[4]};
+    const Call call(in, saved->plan);
+    const Gradients g = Backward(call, in, s[5], s[6], grads[0]);
+    return {
+        g.q,
+        g.k.to(in.k.scalar_type()),
+        g.v.to(in.v.scalar_type()),
+        g.bias.defined() ? g.bias.sum(1).to(in.bias.scalar_type()) : Tensor(),
+        g.score.defined() ? g.score.sum(1).view_as(in.selection_score).to(in.selection_score.scalar_type()) : Tensor(),
+        Tensor()};
+  }
+};
+
+bool WantsGradient(const AttentionInputs& in) {
+  if (!torch::GradMode::is_enabled()) return false;
+  return in.q.requires_grad() || in.k.requires_grad() || in.v.requires_grad() ||
+         (in.bias.defined() && in.bias.requires_grad()) ||
+         (in.selection_score.defined() && in.selection_score.requires_grad());
+}
+
+}  // namespace
+
+Tensor HybridAttentionCpu(const AttentionInputs& in, const AttentionPlan& plan) {
+  if (WantsGradient(in)) {
+    const auto if_defined = [](const Tensor& x) { return x.defined() ? std::optional<Tensor>(x) : std::nullopt; };
+    return Function::apply(in.q, in.k, in.v, if_defined(in.bias), if_defined(in.selection_score),
+                           c10::make_intrusive<SavedPlan>(plan, in.lens, in.selection));
+  }
+  const Call call(in, plan);
+  const Tensor out = EmptyFrames(call.q());
+  Forward(call, out, {});
+  return out;
+}
+
+}  // namespace earshot

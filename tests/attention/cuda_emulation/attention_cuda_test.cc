@@ -1,0 +1,186 @@
+// The kernels, emulated or on a GPU (device_memory.h), against the definition in double.
+#include "src/attention/cuda/attention_cuda.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/attention/cuda_emulation/attention_problem.h"
+#if !defined(EARSHOT_CUDA_ON_DEVICE)
+#include "tests/attention/cuda_emulation/cuda_emulation.h"
+#endif
+
+namespace earshot {
+namespace {
+
+void CheckBoth(AttentionProblem& problem) {
+  const double tolerance = Tolerance(problem.options.element);
+  problem.Forward();
+  EXPECT_LT(problem.ForwardError(), tolerance) << problem.worst;
+  problem.Backward();
+  EXPECT_LT(problem.BackwardError(), 1.5 * tolerance) << problem.worst;
+}
+
+TEST(AttentionCudaTest, LengthsRoundTheTiles) {
+  for (const int32_t length : {1, 2, 63, 64, 65, 130, 300}) {
+    AttentionProblem problem({.lengths = {length}});
+    problem.AddPattern("full");
+    SCOPED_TRACE(length);
+    CheckBoth(problem);
+  }
+}
+
+TEST(AttentionCudaTest, HeadDims) {
+  for (const CudaElement element : {CudaElement::kBFloat16, CudaElement::kFloat16}) {
+    for (const int32_t head_dim : {4, 16, 32, 36, 40, 48, 64, 80, 96, 100, 128}) {
+      for (const bool rotary : {false, true}) {
+        AttentionProblem problem(
+            {.element = element, .heads = 1, .kv_heads = 1, .head_dim = head_dim, .lengths = {70}, .rotary = rotary});
+        problem.AddPattern("full(causal=true)");
+        SCOPED_TRACE(head_dim);
+        CheckBoth(problem);
+      }
+    }
+  }
+}
+
+TEST(AttentionCudaTest, MemoryWithoutAlignment) {
+  for (const bool rotary : {false, true}) {
+    AttentionProblem problem({.head_dim = 64, .lengths = {70}, .rotary = rotary, .padding = 3});
+    problem.AddPattern("full");
+    CheckBoth(problem);
+  }
+}
+
+TEST(AttentionCudaTest, Patterns) {
+  for (const char* pattern :
+       {"full", "full(causal=true)", "local(chunk=16,left=64,lookahead=0)", "local(chunk=5,left=-1,lookahead=3)",
+        "sliding(left=20,right=7)", "strided(every=8,reach=-1,lookahead=0)", "blockwise(block=16,offsets=-3;-1;1)",
+        "local(chunk=16,left=32)+strided(every=32,reach=200)",
+        "sliding(left=3,right=0)+blockwise(block=9,offsets=-2)"}) {
+    AttentionProblem problem({.heads = 2, .head_dim = 32, .lengths = {130, 1, 77}});
+    problem.AddPattern(pattern);
+    SCOPED_TRACE(pattern);
+    CheckBoth(problem);
+  }
+}
+
+TEST(AttentionCudaTest, GateBiasesAndCompacts) {
+  for (const bool compacts : {false, true}) {
+    AttentionProblem problem({.head_dim = 32, .lengths = {150, 64}, .bias = true});
+    const float threshold = -1.2F;
+    problem.AddPattern("local(chunk=16,left=64)+strided(every=8)", compacts ? &threshold : nullptr);
+    CheckBoth(problem);
+  }
+}
+
+TEST(AttentionCudaTest, RotaryPositions) {
+  for (const bool positions : {false, true}) {
+    AttentionProblem problem({.head_dim = 64, .lengths = {130}, .rotary = true, .positions = positions});
+    problem.AddPattern("local(chunk=16,left=64)");
+    CheckBoth(problem);
+  }
+}
+
+TEST(AttentionCudaTest, KvHeadsShared) {
+  for (const int32_t kv_heads : {1, 2}) {
+    AttentionProblem problem({.heads = 4, .kv_heads = kv_heads, .head_dim = 32, .lengths = {100}, .bias = true});
+    problem.AddPattern("sliding(left=40,right=10)");
+    CheckBoth(problem);
+  }
+}
+
+TEST(AttentionCudaTest, AnyEntries) {
+  for (const bool several : {false, true}) {
+    AttentionProblem problem({.heads = 4,
+                              .kv_heads = 2,
+                              .head_dim = 32,
+                              .lengths = {130, 70, 64},
+                              .extra_keys = 9,
+                              .bias = true,
+                              .rotary = true,
+                              .scores = true,
+                              .positions = true});
+    problem.AddRandomEntries(100, several);
+    SCOPED_TRACE(several);
+    CheckBoth(problem);
+  }
+}
+
+TEST(AttentionCudaTest, AnyEntriesBesidesAPattern) {
+  AttentionProblem problem({.head_dim = 64, .lengths = {130, 70}, .extra_keys = 5, .bias = true});
+  std::vector<std::vector<CudaKeyEntry>> entries(problem.tiles.size());
+  for (auto& of_tile : entries) {
+    for (int32_t i = 0; i < 5; ++i) of_tile.push_back({problem.num_queries + i, 0, static_cast<uint16_t>(2 + i)});
+  }
+  problem.AddEntries(entries);
+  problem.AddPattern("sliding(left=5,right=5)");
+  CheckBoth(problem);
+}
+
+TEST(AttentionCudaTest, NobodySeesAnything) {
+  AttentionProblem problem({.head_dim = 32, .lengths = {70}});
+  problem.AddEntries({{}, {}});
+  CheckBoth(problem);
+}
+
+// Within a warp that computes: queries without entries, and queries whose only key has a bias of minus infinity.
+TEST(AttentionCudaTest, SomeQueriesSeeNothing) {
+  AttentionProblem problem({.head_dim = 32, .lengths = {70}, .bias = true});
+  problem.bias[7] = problem.bias[8] = -1;
+  problem.bias[9] = -INFINITY;
+  problem.AddEntries({{{7, 2, 5}, {8, 4, 6}, {9, 5, 40}}, {{9, 0, 6}, {8, 1, 2}}});
+  CheckBoth(problem);
+}
+
+TEST(AttentionCudaTest, SameBitsWhateverTheOrderOfThreads) {
+  std::vector<DeviceVector<uint16_t>> results;
+  for (const bool reversed : {false, true}) {
+#if !defined(EARSHOT_CUDA_ON_DEVICE)
+    emulation::reversed_threads = reversed;
+#endif
+    AttentionProblem problem({.heads = 2, .kv_heads = 1, .lengths = {130}, .bias = true, .rotary = true});
+    problem.AddPattern("local(chunk=16,left=32)+strided(every=16)");
+    CheckBoth(problem);
+    results.push_back(problem.out);
+    results.push_back(problem.grad_projection);
+  }
+#if !defined(EARSHOT_CUDA_ON_DEVICE)
+  emulation::reversed_threads = false;
+#endif
+  EXPECT_EQ(results[0], results[2]);
+  EXPECT_EQ(results[1], results[3]);
+}
+
+TEST(AttentionCudaTest, EmptyBatch) {
+  AttentionProblem problem({.lengths = {}});
+  problem.AddPattern("full");
+  CheckBoth(problem);
+}
+
+// Rows that no query sees, and no query at all: the gradients of the keys are written all the same.
+TEST(AttentionCudaTest, KeysWithoutQueries) {
+  AttentionProblem problem({.head_dim = 32, .lengths = {}, .extra_keys = 70});
+  problem.AddPattern("full");
+  CheckBoth(problem);
+}
+
+TEST(AttentionCudaTest, TilesOfAnyLength) {
+  AttentionProblem problem({.head_dim = 32, .lengths = {100}, .bias = true});
+  problem.tiles.assign({{0, 10}, {10, 64}, {74, 1}, {75, 25}});
+  problem.AddRandomEntries(80, true);
+  CheckBoth(problem);
+}
+
+TEST(AttentionCudaTest, SaysWhatIsWrong) {
+  AttentionProblem problem({.lengths = {10}});
+  problem.AddPattern("full");
+  CudaAttentionArguments wrong = problem.arguments;
+  wrong.head_dim = 132;
+  const int error = EarshotCudaAttention()->forward(wrong, nullptr);
+  EXPECT_LT(error, 0);
+  EXPECT_NE(std::string(EarshotCudaAttention()->message(error)).find("head_dim"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace earshot

@@ -1,0 +1,371 @@
+#include "tests/attention/cuda_emulation/cuda_emulation.h"
+
+#include <cstdio>
+#include <deque>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "tests/attention/cuda_emulation/fiber.h"
+
+namespace earshot::emulation {
+
+bool reversed_threads = false;
+
+namespace {
+
+struct Copy {
+  void* target;
+  const void* source;
+  int bytes;
+};
+
+struct Thread {
+  Fiber fiber;
+  int index = 0;
+  const char* waits_at = nullptr;  // null: runs or is done
+  bool done = false;
+  std::vector<std::vector<Copy>> groups;  // committed, oldest first
+  std::vector<Copy> open_group;
+  int barrier_result = 0;
+};
+
+struct Warp {
+  const char* kind = nullptr;
+  void* arguments[32];
+  int arrived = 0;
+  int first_lane = 0;
+  uint32_t interval = 0;  // __syncwarps passed
+};
+
+// Who touched two bytes of shared memory last. Intervals count from 1; 0 is never.
+struct Touch {
+  uint32_t block_interval = 0;
+  uint32_t warp_interval = 0;
+  int16_t thread = -1;  // of reads: kSeveralWarps, or the first of several lanes with several_lanes
+  bool several_lanes = false;
+};
+constexpr int16_t kSeveralWarps = -2;
+struct Unit {
+  Touch written, read;
+};
+
+struct AlignedDelete {
+  void operator()(char* bytes) const { ::operator delete[](bytes, std::align_val_t(128)); }
+};
+
+struct Block {
+  std::vector<std::unique_ptr<Thread>> threads;
+  std::vector<Warp> warps;
+  std::unique_ptr<char[], AlignedDelete> shared;
+  int64_t shared_bytes = 0;
+  std::vector<Unit> units;
+  uint32_t interval = 1;
+  int num_threads = 0;
+  int barrier_arrived = 0, barrier_count = 0;
+  const char* barrier_kind = nullptr;
+  std::deque<Thread*> ready;
+  Thread* current = nullptr;
+  Fiber main;
+  std::string error;
+  Dim3 index, grid;
+  const std::function<void()>* body = nullptr;
+};
+
+Block g_block;
+
+std::string Where() {
+  const int thread = g_block.current ? g_block.current->index : -1;
+  return " (block " + std::to_string(g_block.index.x) + "," + std::to_string(g_block.index.y) + ", thread " +
+         std::to_string(thread) + ")";
+}
+
+struct Failure {};
+
+// Gives up the block: the fiber unwinds, main throws, the other fibers are forgotten.
+void Fail(const std::string& message) {
+  g_block.error = message + Where();
+  throw Failure();
+}
+
+void SwitchAway() {
+  Thread* from = g_block.current;
+  if (g_block.ready.empty()) {
+    Fiber::Switch(from->fiber, g_block.main);
+  } else {
+    Thread* to = g_block.ready.front();
+    g_block.ready.pop_front();
+    g_block.current = to;
+    Fiber::Switch(from->fiber, to->fiber);
+  }
+}
+
+void RunThread() {
+  (*g_block.body)();
+  const Thread& thread = *g_block.current;
+  bool pending = !thread.open_group.empty();
+  for (const auto& group : thread.groups) pending = pending || !group.empty();
+  if (pending) Fail("cp.async was never waited for");
+}
+
+void ThreadEntry() {
+  Fiber::Entered();
+  try {
+    RunThread();
+  } catch (const Failure&) {
+  }
+  Thread* thread = g_block.current;
+  if (!g_block.error.empty()) Fiber::Switch(thread->fiber, g_block.main);
+  thread->done = true;
+  SwitchAway();
+}
+
+// The two bytes that both touched, whether they are ordered by no barrier.
+bool Unordered(const Touch& earlier, int thread) {
+  if (earlier.block_interval != g_block.interval) return false;
+  if (earlier.thread == kSeveralWarps) return true;
+  if (earlier.thread / 32 != thread / 32) return true;
+  if (earlier.thread == thread && !earlier.several_lanes) return false;
+  return earlier.warp_interval == g_block.warps[thread / 32].interval;
+}
+
+void Race(const char* what, const void* address, int other) {
+  Fail("shared memory race: " + std::string(what) + " at byte " +
+       std::to_string(static_cast<const char*>(address) - g_block.shared.get()) + ", with thread " +
+       std::to_string(other));
+}
+
+int64_t UnitOf(const void* address, int bytes) {
+  const int64_t offset = static_cast<const char*>(address) - g_block.shared.get();
+  if (offset < 0 || offset + bytes > g_block.shared_bytes)
+    Fail("shared memory out of bounds at byte " + std::to_string(offset) + " of " +
+         std::to_string(g_block.shared_bytes));
+  if (offset % (bytes < 16 ? bytes : 16) != 0) Fail("misaligned shared memory at byte " + std::to_string(offset));
+  return offset / 2;
+}
+
+void Complete(std::vector<Copy>& group) {
+  for (const Copy& copy : group) {
+    NoteWrite(copy.target, copy.bytes);
+    if (copy.source) {
+      std::memcpy(copy.target, copy.source, copy.bytes);
+    } else {
+      std::memset(copy.target, 0, copy.bytes);
+    }
+  }
+}
+
+void RunBlock() {
+  Block& b = g_block;
+  b.interval = 1, b.barrier_arrived = b.barrier_count = 0;
+  b.ready.clear();
+  b.warps.assign(b.num_threads / 32, Warp());
+  b.units.assign(b.shared_bytes / 2 + 1, Unit());
+  std::memset(b.shared.get(), 0xFF, b.shared_bytes);
+  while (static_cast<int>(b.threads.size()) < b.num_threads) b.threads.push_back(std::make_unique<Thread>());
+  for (int i = 0; i < b.num_threads; ++i) {
+    Thread& thread = *b.threads[i];
+    thread.index = i, thread.done = false, thread.waits_at = nullptr;
+    thread.groups.clear(), thread.open_group.clear();
+    thread.fiber.Start(ThreadEntry);
+    if (reversed_threads) {
+      b.ready.push_front(&thread);
+    } else {
+      b.ready.push_back(&thread);
+    }
+  }
+  b.current = b.ready.front();
+  b.ready.pop_front();
+  Fiber::Switch(b.main, b.current->fiber);
+  if (!b.error.empty()) throw std::runtime_error(b.error);
+  for (int i = 0; i < b.num_threads; ++i) {
+    if (b.threads[i]->done) continue;
+    std::string message = "divergent barrier: thread " + std::to_string(i) + " waits for ever at " +
+                          (b.threads[i]->waits_at ? b.threads[i]->waits_at : "?");
+    for (int j = 0; j < b.num_threads; ++j) {
+      if (b.threads[j]->done) {
+        message += ", thread " + std::to_string(j) + " has left";
+        break;
+      }
+      if (b.threads[j]->waits_at != b.threads[i]->waits_at) {
+        message += ", thread " + std::to_string(j) + " at " + b.threads[j]->waits_at;
+        break;
+      }
+    }
+    b.current = nullptr;
+    throw std::runtime_error(message + Where());
+  }
+}
+
+}  // namespace
+
+void Run(Dim3 grid, int threads, int64_t shared_bytes, const std::function<void()>& body) {
+  Block& b = g_block;
+  if (threads % 32 != 0 || threads <= 0 || threads > 1024) throw std::runtime_error("threads are no whole warps");
+  b.error.clear();
+  b.num_threads = threads, b.grid = grid, b.body = &body;
+  b.shared_bytes = shared_bytes;
+  b.shared.reset(static_cast<char*>(::operator new[](shared_bytes + 1, std::align_val_t(128))));
+  for (unsigned y = 0; y < grid.y; ++y) {
+    for (unsigned x = 0; x < grid.x; ++x) {
+      b.index = {x, y, 0};
+      RunBlock();
+    }
+  }
+}
+
+Dim3 ThreadIndex() { return {static_cast<unsigned>(g_block.current->index), 0, 0}; }
+Dim3 BlockIndex() { return g_block.index; }
+Dim3 BlockSize() { return {static_cast<unsigned>(g_block.num_threads), 1, 1}; }
+Dim3 GridSize() { return g_block.grid; }
+void* SharedMemory() { return g_block.shared.get(); }
+
+void NoteRead(const void* address, int bytes) {
+  const int thread = g_block.current->index;
+  const uint32_t warp_interval = g_block.warps[thread / 32].interval;
+  const int64_t unit = UnitOf(address, bytes);
+  for (int64_t i = unit; i < unit + (bytes + 1) / 2; ++i) {
+    Unit& u = g_block.units[i];
+    if (u.written.thread >= 0 && Unordered(u.written, thread)) Race("read after write", address, u.written.thread);
+    Touch& r = u.read;
+    if (r.block_interval != g_block.interval) {
+      r = {g_block.interval, warp_interval, static_cast<int16_t>(thread), false};
+    } else if (r.thread != kSeveralWarps) {
+      if (r.thread / 32 != thread / 32) {
+        r.thread = kSeveralWarps;
+      } else {
+        r.several_lanes = r.warp_interval == warp_interval && (r.thread != thread || r.several_lanes);
+        r.thread = static_cast<int16_t>(thread);
+        r.warp_interval = warp_interval;
+      }
+    }
+  }
+}
+
+void NoteWrite(void* address, int bytes) {
+  const int thread = g_block.current->index;
+  const uint32_t warp_interval = g_block.warps[thread / 32].interval;
+  const int64_t unit = UnitOf(address, bytes);
+  for (int64_t i = unit; i < unit + (bytes + 1) / 2; ++i) {
+    Unit& u = g_block.units[i];
+    if (u.written.thread >= 0 && Unordered(u.written, thread)) Race("write after write", address, u.written.thread);
+    if (u.read.thread != -1 && Unordered(u.read, thread)) Race("write after read", address, u.read.thread);
+    u.written = {g_block.interval, warp_interval, static_cast<int16_t>(thread), false};
+  }
+}
+
+void CopyAsync(void* target, const void* source, int bytes) {
+  NoteWrite(target, bytes);
+  std::memset(target, 0xFF, bytes);
+  if (source && reinterpret_cast<uintptr_t>(source) % bytes != 0) Fail("misaligned source of cp.async");
+  g_block.current->open_group.push_back({target, source, bytes});
+}
+
+void CommitCopies() {
+  Thread& thread = *g_block.current;
+  thread.groups.push_back(std::move(thread.open_group));
+  thread.open_group.clear();
+}
+
+void WaitCopies(int groups_left) {
+  Thread& thread = *g_block.current;
+  while (static_cast<int>(thread.groups.size()) > groups_left) {
+    Complete(thread.groups.front());
+    thread.groups.erase(thread.groups.begin());
+  }
+}
+
+int BlockBarrier(const char* kind, int value) {
+  Block& b = g_block;
+  Thread* self = b.current;
+  if (b.barrier_arrived > 0 && std::strcmp(b.barrier_kind, kind) != 0)
+    Fail("divergent barrier: " + std::string(kind) + " while others wait at " + b.barrier_kind);
+  if (b.barrier_arrived == 0) b.barrier_kind = kind, b.barrier_count = 0;
+  b.barrier_count += value != 0 ? 1 : 0;
+  if (++b.barrier_arrived < b.num_threads) {
+    self->waits_at = kind;
+    SwitchAway();
+    return self->barrier_result;
+  }
+  b.barrier_arrived = 0;
+  ++b.interval;
+  for (int i = 0; i < b.num_threads; ++i) {
+    Thread* thread = b.threads[i].get();
+    thread->barrier_result = b.barrier_count;
+    thread->waits_at = nullptr;
+    if (thread == self) continue;
+    if (reversed_threads) {
+      b.ready.push_front(thread);
+    } else {
+      b.ready.push_back(thread);
+    }
+  }
+  return self->barrier_result;
+}
+
+void WarpCollective(const char* kind, void* arguments, void (*operation)(void** lanes), bool ordering) {
+  Block& b = g_block;
+  Thread* self = b.current;
+  Warp& warp = b.warps[self->index / 32];
+  if (warp.arrived > 0 && std::strcmp(warp.kind, kind) != 0)
+    Fail("divergent warp: " + std::string(kind) + " while other lanes wait at " + warp.kind);
+  warp.kind = kind;
+  warp.arguments[self->index % 32] = arguments;
+  if (++warp.arrived < 32) {
+    self->waits_at = kind;
+    SwitchAway();
+    return;
+  }
+  warp.arrived = 0;
+  if (operation) operation(warp.arguments);
+  if (ordering) ++warp.interval;
+  const int first = self->index / 32 * 32;
+  for (int i = first; i < first + 32; ++i) {
+    Thread* thread = b.threads[i].get();
+    thread->waits_at = nullptr;
+    if (thread != self) b.ready.push_back(thread);
+  }
+}
+
+void RequireFullMask(unsigned mask) {
+  if (mask != ~0U) Fail("a collective of part of a warp");
+}
+
+namespace {
+struct VoteSlot {
+  unsigned value, result;
+};
+}  // namespace
+
+unsigned Ballot(const char* kind, bool value) {
+  VoteSlot slot{value, 0};
+  WarpCollective(
+      kind, &slot,
+      [](void** lanes) {
+        unsigned ballot = 0;
+        for (int i = 0; i < 32; ++i) ballot |= static_cast<VoteSlot*>(lanes[i])->value << i;
+        for (int i = 0; i < 32; ++i) static_cast<VoteSlot*>(lanes[i])->result = ballot;
+      },
+      false);
+  return slot.result;
+}
+
+unsigned MatchAny(unsigned value) {
+  VoteSlot slot{value, 0};
+  WarpCollective(
+      "match.any", &slot,
+      [](void** lanes) {
+        for (int i = 0; i < 32; ++i) {
+          for (int j = 0; j < 32; ++j) {
+            const bool same = static_cast<VoteSlot*>(lanes[i])->value == static_cast<VoteSlot*>(lanes[j])->value;
+            static_cast<VoteSlot*>(lanes[i])->result |= static_cast<unsigned>(same) << j;
+          }
+        }
+      },
+      false);
+  return slot.result;
+}
+
+}  // namespace earshot::emulation

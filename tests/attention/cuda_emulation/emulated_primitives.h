@@ -1,0 +1,173 @@
+// What src/attention/cuda/primitives.cuh is on the GPU, for the emulation: the same functions, with the layouts of
+// fragments that the PTX ISA gives for mma.m16n8k16 and ldmatrix.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "tests/attention/cuda_emulation/cuda_emulation.h"
+
+#define EARSHOT_UNROLL
+#define EARSHOT_NO_UNROLL
+
+namespace earshot::cuda {
+
+struct BFloat16 {
+  static float ToFloat(uint16_t bits) {
+    const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &wide, 4);
+    return value;
+  }
+  static uint16_t FromFloat(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return 0x7FFF;
+    return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+  }
+};
+
+struct Float16 {
+  static float ToFloat(uint16_t bits) {
+    _Float16 half;
+    std::memcpy(&half, &bits, 2);
+    return static_cast<float>(half);
+  }
+  static uint16_t FromFloat(float value) {
+    const auto half = static_cast<_Float16>(value);
+    uint16_t bits;
+    std::memcpy(&bits, &half, 2);
+    return bits;
+  }
+};
+
+template <class T>
+uint32_t PackPair(float low, float high) {
+  return T::FromFloat(low) | static_cast<uint32_t>(T::FromFloat(high)) << 16;
+}
+template <class T>
+float LowOf(uint32_t pair) {
+  return T::ToFloat(static_cast<uint16_t>(pair));
+}
+template <class T>
+float HighOf(uint32_t pair) {
+  return T::ToFloat(static_cast<uint16_t>(pair >> 16));
+}
+
+inline float Exp2(float x) { return std::exp2(x); }
+inline float Log2(float x) { return std::log2(x); }
+
+struct MmaSlot {
+  float* c;
+  const uint32_t* a;
+  uint32_t b[2];
+};
+
+template <class T>
+void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  MmaSlot slot{c, a, {b0, b1}};
+  earshot::emulation::WarpCollective(
+      "mma", &slot,
+      [](void** lanes) {
+        float a_matrix[16][16], b_matrix[8][16];
+        for (int lane = 0; lane < 32; ++lane) {
+          const auto* from = static_cast<MmaSlot*>(lanes[lane]);
+          const int group = lane / 4, pair = lane % 4 * 2;
+          for (int i = 0; i < 4; ++i) {
+            const int row = group + i % 2 * 8, column = pair + i / 2 * 8;
+            a_matrix[row][column] = LowOf<T>(from->a[i]), a_matrix[row][column + 1] = HighOf<T>(from->a[i]);
+          }
+          for (int i = 0; i < 2; ++i) {
+            b_matrix[group][pair + i * 8] = LowOf<T>(from->b[i]);
+            b_matrix[group][pair + i * 8 + 1] = HighOf<T>(from->b[i]);
+          }
+        }
+        for (int lane = 0; lane < 32; ++lane) {
+          float* sums = static_cast<MmaSlot*>(lanes[lane])->c;
+          for (int i = 0; i < 4; ++i) {
+            const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+            float sum = 0;
+            for (int k = 0; k < 16; ++k) sum += a_matrix[row][k] * b_matrix[column][k];
+            sums[i] += sum;
+          }
+        }
+      },
+      false);
+}
+
+struct MatrixSlot {
+  const uint16_t* address;
+  uint32_t* registers;
+};
+
+// Lanes 8 m to 8 m + 7 bring the rows of matrix m; lane i gets columns 2 (i % 4) and the next of its row i / 4.
+template <bool kTransposed>
+void LoadMatricesAs(const char* kind, uint32_t (&registers)[4], const uint16_t* address) {
+  earshot::emulation::NoteRead(address, 16);
+  MatrixSlot slot{address, registers};
+  earshot::emulation::WarpCollective(
+      kind, &slot,
+      [](void** lanes) {
+        for (int matrix = 0; matrix < 4; ++matrix) {
+          for (int lane = 0; lane < 32; ++lane) {
+            uint16_t pair[2];
+            for (int i = 0; i < 2; ++i) {
+              const int row = kTransposed ? lane % 4 * 2 + i : lane / 4;
+              const int column = kTransposed ? lane / 4 : lane % 4 * 2 + i;
+              pair[i] = static_cast<MatrixSlot*>(lanes[matrix * 8 + row])->address[column];
+            }
+            static_cast<MatrixSlot*>(lanes[lane])->registers[matrix] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
+          }
+        }
+      },
+      false);
+}
+
+inline void LoadMatrices(uint32_t (&registers)[4], const uint16_t* address) {
+  LoadMatricesAs<false>("ldmatrix", registers, address);
+}
+inline void LoadMatricesTransposed(uint32_t (&registers)[4], const uint16_t* address) {
+  LoadMatricesAs<true>("ldmatrix.trans", registers, address);
+}
+
+template <int kBytes>
+void CopyAsync(void* target, const void* source, bool valid) {
+  earshot::emulation::CopyAsync(target, valid ? source : nullptr, kBytes);
+}
+inline void CommitCopies() { earshot::emulation::CommitCopies(); }
+template <int kGroupsLeft>
+void WaitCopies() {
+  earshot::emulation::WaitCopies(kGroupsLeft);
+}
+
+struct alignas(8) Pair32 {
+  float x, y;
+};
+struct alignas(16) Quad32 {
+  float x, y, z, w;
+};
+struct alignas(16) Octet16 {
+  uint32_t pairs[4];
+};
+
+template <class V>
+V SharedLoad(const V* address) {
+  earshot::emulation::NoteRead(address, sizeof(V));
+  V value;
+  std::memcpy(&value, address, sizeof(V));
+  return value;
+}
+template <class V>
+void SharedStore(V* address, V value) {
+  earshot::emulation::NoteWrite(address, sizeof(V));
+  std::memcpy(address, &value, sizeof(V));
+}
+
+template <class V>
+V* DynamicShared() {
+  return static_cast<V*>(earshot::emulation::SharedMemory());
+}
+
+}  // namespace earshot::cuda
