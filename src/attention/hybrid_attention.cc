@@ -34,8 +34,11 @@ AttentionPlan MakeAttentionPlan(const Pattern& pattern, const PlanOptions& optio
   }
   if (const PatternTerm* t = pattern.memory(); t && o.num_queries > 0) {
     plan.keys.memory_row = rows;
-    plan.keys.first_chunk = plan.queries.Position(0) / t->chunk;
-    plan.keys.num_chunks = plan.queries.Position(o.num_queries - 1) / t->chunk - plan.keys.first_chunk + 1;
+    KeyRange chunks = o.memory_chunks;
+    if (chunks.first > chunks.last)
+      chunks = {plan.queries.Position(0) / t->chunk, plan.queries.Position(o.num_queries - 1) / t->chunk};
+    plan.keys.first_chunk = chunks.first;
+    plan.keys.num_chunks = chunks.last - chunks.first + 1;
     rows += plan.keys.num_chunks * t->slots;
   }
   plan.num_rows = rows;

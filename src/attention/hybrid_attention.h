@@ -49,6 +49,8 @@ struct PlanOptions {
   // Cells that are there of each level of a hierarchy: the first and how many. Empty: all that the frames fill, the
   // last one perhaps in part.
   std::vector<KeyRange> cells;
+  // Chunks whose memory is there; first > last: those that the queries are in.
+  KeyRange memory_chunks;
   // log tau: rows with less bias are not read at all, and frames with less are no queries, they get zeros. Minus
   // infinity: nothing is dropped. Not differentiable there.
   double drop_below = -std::numeric_limits<double>::infinity();

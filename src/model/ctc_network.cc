@@ -25,6 +25,10 @@ Encoder::Conditioning CtcNetwork::conditioning() {
   return [this](const Tensor& x) { return feedback_(torch::softmax(head_(x), -1)).to(torch::kFloat); };
 }
 
+Encoder::BlankProbability CtcNetwork::blank() {
+  return [this](const Tensor& x) { return torch::softmax(head_(x).to(torch::kFloat), -1).select(-1, 0); };
+}
+
 Tensor CtcNetwork::LogProbs(const Tensor& x) {
   Tensor logits = head_(Dropout(x, config_.ctc.dropout, is_training())).to(torch::kFloat);
   if (!is_training() && config_.ctc.blank_penalty != 0) {
@@ -58,15 +62,16 @@ CtcOutput CtcNetwork::Head(const EncoderOutput& encoded) {
   } else if (out.gate.defined() && config_.encoder.gate.threshold > 0) {
     out.log_probs = BlankWhere(out.gate < config_.encoder.gate.threshold, out.log_probs);
   }
+  if (encoded.dropped.defined()) out.log_probs = BlankWhere(encoded.dropped, out.log_probs);
   return out;
 }
 
 CtcOutput CtcNetwork::forward(const Tensor& features, const Tensor& lens) {
-  return Head(encoder_->forward(features, lens, conditioning()));
+  return Head(encoder_->forward(features, lens, conditioning(), blank()));
 }
 
 CtcOutput CtcNetwork::Stream(const Tensor& features, bool final, EncoderState& state) {
-  return Head(encoder_->Stream(features, final, state, conditioning()));
+  return Head(encoder_->Stream(features, final, state, conditioning(), blank()));
 }
 
 int64_t CtcNetwork::NumParameters() const {

@@ -18,9 +18,9 @@
 namespace earshot {
 
 struct CtcOutput {
-  torch::Tensor log_probs;                  // (N, T', V) float, blank is token 0; see GateOptions::threshold
-  torch::Tensor lens;                       // (N) int64 on the CPU
-  torch::Tensor gate;                       // (N, T') float; undefined when off
+  torch::Tensor log_probs;  // (N, T', V) float, blank is token 0; see GateOptions::threshold, SkipOptions
+  torch::Tensor lens;       // (N) int64 on the CPU
+  torch::Tensor gate;       // (N, T') float; undefined when off
   std::vector<torch::Tensor> intermediate;  // (N, T', V) float each, log probabilities
   torch::Tensor frame_logits;               // (N, T', V) of the frame head, in training; undefined without
 };
@@ -39,6 +39,8 @@ class CtcNetwork : public torch::nn::Module {
   Encoder& encoder() { return *encoder_; }
   // What the encoder adds to its frames after an intermediate output; empty without self-conditioning.
   Encoder::Conditioning conditioning();
+  // The head's probability of blank for intermediate frames.
+  Encoder::BlankProbability blank();
   int64_t NumParameters() const;
 
  private:

@@ -18,6 +18,20 @@ Tensor Take(Tensor& queue, int64_t count) {
   return taken.contiguous();
 }
 
+// Notes the positions of frames that come in, before anything else is done with them.
+void AcceptPositions(const FramePositions& fresh, BlockState& state) {
+  state.positions.insert(state.positions.end(), fresh.at.begin(), fresh.at.end());
+}
+
+// Those of the next `count` frames that go out. All frames before what still waits have gone.
+FramePositions TakePositions(int64_t count, const FramePositions& fresh, BlockState& state) {
+  const auto end = state.positions.begin() + count;
+  FramePositions out{.at = {state.positions.begin(), end}, .received = fresh.received};
+  state.positions.erase(state.positions.begin(), end);
+  if (!state.positions.empty()) out.received = state.positions.front();
+  return out;
+}
+
 }  // namespace
 
 ConformerBlock::ConformerBlock(const BlockOptions& o) {
@@ -56,12 +70,13 @@ Tensor ConformerBlock::Infer(const Tensor& x, const FrameContext& context) {
 }
 
 GatedFrames ConformerBlock::StreamInfer(const GatedFrames& in, bool final, BlockState& state) {
+  AcceptPositions(in.positions, state);
   Activation h = Normalize(in.x, first_->norm(), first_->input_type());
   const Tensor fresh = Sum({.x = in.x.contiguous(), .y = first_->Infer(h), .alpha = 0.5});
   state.before_attention = Append(state.before_attention, fresh);
   if (in.gate.defined()) state.gate = Append(state.gate, in.gate);
   const Tensor log_gate = in.gate.defined() ? in.gate.squeeze(-1).log() : Tensor();
-  const Tensor attended = attention_->Stream(fresh, log_gate, final, state.attention).contiguous();
+  const Tensor attended = attention_->Stream(fresh, log_gate, in.positions, final, state.attention).contiguous();
 
   // The gates of the frames between the two modules stand in front of those that wait for attention.
   const int64_t between = state.before_convolution.defined() ? state.before_convolution.size(1) : 0;
@@ -74,6 +89,7 @@ GatedFrames ConformerBlock::StreamInfer(const GatedFrames& in, bool final, Block
 
   GatedFrames out;
   const int64_t count = convolved.values.size(1);
+  out.positions = TakePositions(count, in.positions, state);
   if (in.gate.defined()) out.gate = Take(state.gate, count);
   const Tensor y = Take(state.before_convolution, count);
   h = SumNorm({.x = y, .y = convolved, .gate = out.gate}, second_->norm(), second_->input_type());
@@ -83,11 +99,12 @@ GatedFrames ConformerBlock::StreamInfer(const GatedFrames& in, bool final, Block
 
 GatedFrames ConformerBlock::Stream(const GatedFrames& in, bool final, BlockState& state) {
   if (ForInference(*this, in.x)) return StreamInfer(in, final, state);
+  AcceptPositions(in.positions, state);
   const Tensor fresh = in.x + 0.5 * first_->forward(in.x);
   state.before_attention = Append(state.before_attention, fresh);
   if (in.gate.defined()) state.gate = Append(state.gate, in.gate);
   const Tensor log_gate = in.gate.defined() ? in.gate.squeeze(-1).log() : Tensor();
-  const Tensor attended = attention_->Stream(fresh, log_gate, final, state.attention);
+  const Tensor attended = attention_->Stream(fresh, log_gate, in.positions, final, state.attention);
 
   // The gates of the frames between the two modules stand in front of those that wait for attention.
   const int64_t between = state.before_convolution.defined() ? state.before_convolution.size(1) : 0;
@@ -97,6 +114,7 @@ GatedFrames ConformerBlock::Stream(const GatedFrames& in, bool final, BlockState
   const Tensor convolved = convolution_->Stream(mixed, final, state.convolution);
 
   GatedFrames out;
+  out.positions = TakePositions(convolved.size(1), in.positions, state);
   if (in.gate.defined()) out.gate = Take(state.gate, convolved.size(1));
   const Tensor y = Take(state.before_convolution, convolved.size(1)) + Gated(convolved, out.gate);
   out.x = norm_(y + 0.5 * second_->forward(y));

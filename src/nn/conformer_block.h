@@ -11,6 +11,7 @@
 #include <torch/types.h>
 
 #include <memory>
+#include <vector>
 
 #include "src/nn/convolution.h"
 #include "src/nn/feed_forward.h"
@@ -35,11 +36,13 @@ struct BlockState {
   torch::Tensor before_attention;    // (N, t, D): frames that wait in front of the residual sum
   torch::Tensor before_convolution;  // (N, t, D)
   torch::Tensor gate;                // (N, t, 1): of the frames that wait, oldest first
+  std::vector<int64_t> positions;    // of the same frames
 };
 
-// Frames with their gate, (N, t, D) and (N, t, 1) (undefined without gate).
+// Frames with their gate, (N, t, D) and (N, t, 1) (undefined without gate), and where they are in the stream.
 struct GatedFrames {
   torch::Tensor x, gate;
+  FramePositions positions;
 };
 
 class ConformerBlock : public torch::nn::Module {

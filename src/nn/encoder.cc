@@ -22,6 +22,7 @@ void EncoderOptions::Visit(OptionVisitor& v) {
   v.Group("subsampling", subsampling);
   v.Group("convolution", convolution);
   v.Group("gate", gate);
+  v.Group("skip", skip);
   v.Field("intermediate_layers", intermediate_layers);
 }
 
@@ -43,9 +44,13 @@ void EncoderOptions::Validate() const {
   subsampling.Validate();
   convolution.Validate();
   gate.Validate();
+  skip.Validate(num_layers);
+  if (skip.from_layer > 0 && gate.kind == GateKind::kOff)
+    Throw("encoder.skip.from_layer is {}, but encoder.gate.kind is off: it is the gate that says what to skip",
+          skip.from_layer);
 }
 
-Encoder::Encoder(const EncoderOptions& options, int64_t num_features) : options_(options) {
+Encoder::Encoder(const EncoderOptions& options, int64_t num_features) : options_(options), skipper_(options.skip) {
   options_.Validate();
   pattern_ = Pattern::Parse(options_.pattern);
   subsampling_ =
@@ -99,9 +104,28 @@ Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens) {
   return p;
 }
 
-EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const Conditioning& conditioning) {
+Tensor Encoder::BlankOf(const Tensor& x, const BlankProbability& blank) const {
+  return blank && IsIntermediate(static_cast<size_t>(skipper_.from_layer() - 1)) ? blank(x) : Tensor();
+}
+
+RestoredFrames Encoder::RunSkipping(const Tensor& x, const Tensor& gate, const Conditioning& conditioning,
+                                    const BlankProbability& blank) {
+  SkipState state;
+  GatedFrames frames{.x = x, .gate = gate, .positions = FramePositions::Range(0, x.size(1))};
+  frames = skipper_.TakeOut(frames, BlankOf(x, blank), true, state);
+  for (size_t i = static_cast<size_t>(skipper_.from_layer()); i < blocks_.size(); ++i) {
+    BlockState block;
+    frames = blocks_[i]->Stream(frames, true, block);
+    if (IsIntermediate(i) && conditioning) frames.x = frames.x + conditioning(frames.x);
+  }
+  return skipper_.PutBack(frames, state);
+}
+
+EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const Conditioning& conditioning,
+                               const BlankProbability& blank) {
   Prepared p = Prepare(features, lens);
   EncoderOutput out;
+  const bool skips = skipper_.enabled() && !is_training() && !torch::GradMode::is_enabled();
   Tensor x = Dropout(p.x, options_.dropout, is_training());
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const double drop = options_.layer_drop * static_cast<double>(i + 1) / static_cast<double>(blocks_.size());
@@ -114,6 +138,19 @@ EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const
       out.intermediate.push_back(x);
       if (conditioning) x = x + conditioning(x);
     }
+    if (!skips || !SkipsBehind(i)) continue;
+    // Each utterance by itself: what is left of them differs in length.
+    Tensor all = torch::zeros_like(x);
+    out.dropped = torch::zeros({x.size(0), x.size(1)}, x.options().dtype(torch::kBool));
+    for (int64_t n = 0; n < x.size(0); ++n) {
+      const int64_t frames = p.lens[n].item<int64_t>();
+      const RestoredFrames one = RunSkipping(x.narrow(0, n, 1).narrow(1, 0, frames),
+                                             p.context.gate.narrow(0, n, 1).narrow(1, 0, frames), conditioning, blank);
+      all.narrow(0, n, 1).narrow(1, 0, frames).copy_(one.x);
+      out.dropped.narrow(0, n, 1).narrow(1, 0, frames).copy_(one.dropped);
+    }
+    x = all;
+    break;
   }
   out.x = x;
   out.lens = p.lens;
@@ -139,8 +176,8 @@ EncoderState Encoder::StartStream() const {
   return state;
 }
 
-EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& state,
-                              const Conditioning& conditioning) {
+EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& state, const Conditioning& conditioning,
+                              const BlankProbability& blank) {
   EARSHOT_CHECK(state.blocks.size() == blocks_.size(), "state of {} blocks for an encoder of {}", state.blocks.size(),
                 blocks_.size());
   const Tensor pending = state.subsampling.frames;
@@ -162,12 +199,21 @@ EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& 
   }
   const Tensor gate = gate_->forward(frames.x, energy);
   if (gate.defined()) frames.gate = gate.unsqueeze(2);
+  frames.positions = FramePositions::Range(state.frames, x.size(1));
+  state.frames += x.size(1);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     frames = blocks_[i]->Stream(frames, final, state.blocks[i]);
     if (IsIntermediate(i)) {
       out.intermediate.push_back(frames.x);
       if (conditioning) frames.x = frames.x + conditioning(frames.x);
     }
+    if (SkipsBehind(i)) frames = skipper_.TakeOut(frames, BlankOf(frames.x, blank), final, state.skip);
+  }
+  if (skipper_.enabled()) {
+    const RestoredFrames all = skipper_.PutBack(frames, state.skip);
+    frames.x = all.x;
+    frames.gate = all.gate;
+    out.dropped = all.dropped;
   }
   out.x = frames.x;
   out.lens = torch::full({frames.x.size(0)}, frames.x.size(1), torch::kInt64);

@@ -23,6 +23,7 @@
 
 #include "src/base/options.h"
 #include "src/nn/conformer_block.h"
+#include "src/nn/frame_skipper.h"
 #include "src/nn/gate.h"
 #include "src/nn/subsampling.h"
 
@@ -46,6 +47,7 @@ struct EncoderOptions {
   SubsamplingOptions subsampling;
   ConvolutionOptions convolution;
   GateOptions gate;
+  SkipOptions skip;
   // Blocks (counted from 1) after which an intermediate output is taken.
   std::vector<int> intermediate_layers;
   void Visit(OptionVisitor& v);
@@ -56,12 +58,15 @@ struct EncoderOutput {
   torch::Tensor x;                          // (N, T', D) float
   torch::Tensor lens;                       // (N) int64 on the CPU
   torch::Tensor gate;                       // (N, T') float in (0, 1]; undefined when off
+  torch::Tensor dropped;                    // (N, T') bool: frames that were taken out; undefined: none ever is
   std::vector<torch::Tensor> intermediate;  // (N, T', D) each
 };
 
 struct EncoderState {
   SubsamplingState subsampling;
   std::vector<BlockState> blocks;
+  SkipState skip;
+  int64_t frames = 0;  // encoder frames so far
 };
 
 class Encoder : public torch::nn::Module {
@@ -72,15 +77,18 @@ class Encoder : public torch::nn::Module {
   // What an intermediate output adds to the frames that go on, for self-conditioned CTC
   // (Nozaki & Komatsu 2021): (N, T', D) -> (N, T', D). Empty: nothing.
   using Conditioning = std::function<torch::Tensor(const torch::Tensor&)>;
+  // The probability of blank of intermediate frames, (N, T', D) -> (N, T'), which FrameSkipper asks for. Empty: the
+  // gate alone decides.
+  using BlankProbability = std::function<torch::Tensor(const torch::Tensor&)>;
 
   // features: (N, T, C) float, normalised; lens: (N) int64 on the CPU, frames before padding.
-  EncoderOutput forward(const torch::Tensor& features, const torch::Tensor& lens,
-                        const Conditioning& conditioning = {});
+  EncoderOutput forward(const torch::Tensor& features, const torch::Tensor& lens, const Conditioning& conditioning = {},
+                        const BlankProbability& blank = {});
 
   EncoderState StartStream() const;
   // features: (N, t, C), or undefined for none; `final`: the stream ends here.
   EncoderOutput Stream(const torch::Tensor& features, bool final, EncoderState& state,
-                       const Conditioning& conditioning = {});
+                       const Conditioning& conditioning = {}, const BlankProbability& blank = {});
 
   // Mean over heads of the attention of one block (from 1): (N, T', T').
   torch::Tensor AttentionMap(const torch::Tensor& features, const torch::Tensor& lens, int layer,
@@ -100,9 +108,16 @@ class Encoder : public torch::nn::Module {
   // (N, T, C) -> (N, ceil(T / factor)) mean energy over the frames of each encoder frame.
   torch::Tensor Energy(const torch::Tensor& features, int64_t frames) const;
   bool IsIntermediate(size_t layer) const;
+  // Whether frames leave behind this block (from 0).
+  bool SkipsBehind(size_t layer) const { return static_cast<int>(layer) + 1 == skipper_.from_layer(); }
+  torch::Tensor BlankOf(const torch::Tensor& x, const BlankProbability& blank) const;
+  // The blocks behind the one that frames leave, of one utterance: (1, t, D) whole.
+  RestoredFrames RunSkipping(const torch::Tensor& x, const torch::Tensor& gate, const Conditioning& conditioning,
+                             const BlankProbability& blank);
 
   EncoderOptions options_;
   Pattern pattern_;
+  FrameSkipper skipper_;
   std::shared_ptr<Subsampling> subsampling_;
   std::shared_ptr<Gate> gate_;
   std::vector<std::shared_ptr<ConformerBlock>> blocks_;

@@ -1,19 +1,70 @@
 #include "src/nn/rotary.h"
 
+#include <algorithm>
+#include <map>
+#include <mutex>
+
 #include "src/base/error.h"
 
 namespace earshot {
 
+namespace {
+
+// (d / 2) double: radians a position.
+torch::Tensor Frequencies(int64_t head_dim) {
+  return torch::pow(10000.0, -torch::arange(0, head_dim, 2, torch::kDouble) / static_cast<double>(head_dim));
+}
+
+}  // namespace
+
 RotaryTable MakeRotaryTable(const torch::Tensor& positions, int64_t head_dim, torch::Device device) {
   EARSHOT_CHECK(head_dim % 2 == 0, "head size {} is odd", head_dim);
-  const auto options = torch::TensorOptions().dtype(torch::kDouble);
-  const torch::Tensor exponent = torch::arange(0, head_dim, 2, options) / static_cast<double>(head_dim);
-  const torch::Tensor angles = positions.unsqueeze(1) * torch::pow(10000.0, -exponent).unsqueeze(0);  // (T, d / 2)
+  const torch::Tensor angles = positions.unsqueeze(1) * Frequencies(head_dim).unsqueeze(0);  // (T, d / 2)
   return {angles.cos().to(device, torch::kFloat), angles.sin().to(device, torch::kFloat)};
 }
 
+namespace {
+
+// Positions whose angles are taken of the same base: a power of two, so that a position's base is exact.
+constexpr int64_t kStep = 1024;
+
+struct Angles {
+  torch::Tensor cos, sin;  // double
+};
+
+// Of the positions 0 ... kStep - 1, (kStep, d / 2): made once for each head size.
+Angles Offsets(int64_t head_dim) {
+  static std::mutex mutex;
+  static std::map<int64_t, Angles> tables;
+  const std::lock_guard<std::mutex> lock(mutex);
+  Angles& table = tables[head_dim];
+  if (!table.cos.defined()) {
+    const torch::NoGradGuard no_grad;
+    const torch::Tensor angles = torch::arange(kStep, torch::kDouble).unsqueeze(1) * Frequencies(head_dim).unsqueeze(0);
+    table = {angles.cos(), angles.sin()};
+  }
+  return table;
+}
+
+}  // namespace
+
 RotaryTable MakeRotaryTable(int64_t first, int64_t num, int64_t head_dim, torch::Device device) {
-  return MakeRotaryTable(torch::arange(first, first + num, torch::kDouble), head_dim, device);
+  EARSHOT_CHECK(head_dim % 2 == 0, "head size {} is odd", head_dim);
+  const Angles offsets = Offsets(head_dim);
+  const torch::Tensor frequencies = Frequencies(head_dim);
+  RotaryTable table{torch::empty({num, head_dim / 2}), torch::empty({num, head_dim / 2})};
+  // cos(a + b) and sin(a + b) of the base a and the offset b: two products in place of a cosine for each value.
+  for (int64_t done = 0; done < num;) {
+    const int64_t base = (first + done) / kStep * kStep, offset = first + done - base;
+    const int64_t count = std::min(num - done, kStep - offset);
+    const torch::Tensor angle = static_cast<double>(base) * frequencies;
+    const torch::Tensor c = angle.cos(), s = angle.sin();
+    const torch::Tensor co = offsets.cos.narrow(0, offset, count), so = offsets.sin.narrow(0, offset, count);
+    table.cos.narrow(0, done, count).copy_(co * c - so * s);
+    table.sin.narrow(0, done, count).copy_(so * c + co * s);
+    done += count;
+  }
+  return {table.cos.to(device), table.sin.to(device)};
 }
 
 torch::Tensor ApplyRotary(const torch::Tensor& x, const RotaryTable& table) {

@@ -1,6 +1,7 @@
 #include "src/nn/self_attention.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "src/base/error.h"
 #include "src/nn/dropout.h"
@@ -11,8 +12,29 @@ using torch::Tensor;
 
 namespace {
 
+// The gate of a frame that was left out, in a memory's softmax.
+constexpr double kLeastGate = 1e-30;
+
 Tensor Append(const Tensor& past, const Tensor& fresh, int64_t axis) {
   return past.defined() ? torch::cat({past, fresh}, axis) : fresh;
+}
+
+// Frames (N, t, ...) of a stream on the grid of all positions from first on: zeros for those that were left out.
+Tensor OnGrid(const Tensor& x, const FramePositions& positions, int64_t first, int64_t axis) {
+  const int64_t size = positions.received - first;
+  if (positions.size() == size) return x;
+  std::vector<int64_t> index;
+  for (const int64_t p : positions.at) index.push_back(p - first);
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape[static_cast<size_t>(axis)] = size;
+  return torch::zeros(shape, x.options()).index_copy(axis, torch::tensor(index, torch::kInt64).to(x.device()), x);
+}
+
+RotaryTable RotaryOf(const FramePositions& positions, int64_t head_dim, torch::Device device) {
+  const int64_t num = positions.size();
+  if (num == 0 || positions.at.back() - positions.at.front() + 1 == num)
+    return MakeRotaryTable(num == 0 ? 0 : positions.at.front(), num, head_dim, device);
+  return MakeRotaryTable(torch::tensor(positions.at, torch::kDouble), head_dim, device);
 }
 
 // How much each frame counts in a summary: its gate, 0 where it is padding. (N, T) float.
@@ -26,27 +48,43 @@ Tensor SummaryWeight(const Tensor& x, const Tensor& gate, const Tensor& mask) {
 SelfAttention::SelfAttention(const Pattern& pattern, int64_t dim, int64_t heads, double dropout, bool bias)
     : pattern_(pattern), heads_(heads), dropout_(dropout) {
   norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim})));
-  qkv_ = register_module("qkv", torch::nn::Linear(torch::nn::LinearOptions(dim, 3 * dim).bias(bias)));
-  output_ = register_module("output", torch::nn::Linear(torch::nn::LinearOptions(dim, dim).bias(bias)));
+  qkv_ = register_module("qkv", std::make_shared<Linear>(dim, 3 * dim, bias));
+  output_ = register_module("output", std::make_shared<Linear>(dim, dim, bias));
   if (const PatternTerm* term = pattern_.memory())
     memory_ = register_module("memory", std::make_shared<MemoryBank>(*term, dim));
   if (const PatternTerm* term = pattern_.learned())
     selector_ = register_module("selector", std::make_shared<BlockSelector>(*term, dim));
 }
 
-SelfAttention::Projected SelfAttention::Project(const Tensor& x) {
+SelfAttention::Projected SelfAttention::Project(const Tensor& x, const RotaryTable& rotary) {
+  const bool inference = ForInference(*this, x);
+  const bool summaries = memory_ || selector_, cells = pattern_.hierarchical() != nullptr;
   Projected p;
-  p.normed = norm_(x);
-  const auto parts =
-      qkv_(p.normed).view({x.size(0), x.size(1), 3, heads_, x.size(2) / heads_}).permute({2, 0, 3, 1, 4}).unbind(0);
-  p.q = parts[0];
-  p.k = parts[1];
+  if (!inference || summaries) p.normed = norm_(x);
+  Tensor qkv;
+  if (inference) {
+    const Product product = qkv_->Multiply(Normalize(x.contiguous(), *norm_, qkv_->input_type()));
+    qkv = cells ? product.Value() : Rotate(product, 2 * heads_, rotary.cos, rotary.sin);
+  } else {
+    qkv = qkv_->forward(p.normed);
+  }
+  const auto parts = qkv.view({x.size(0), x.size(1), 3, heads_, x.size(2) / heads_}).permute({2, 0, 3, 1, 4}).unbind(0);
   p.v = parts[2];
+  if (inference && !cells) {
+    p.q = parts[0];
+    p.k = parts[1];
+    return p;
+  }
+  p.q = ApplyRotary(parts[0], rotary);
+  p.k = ApplyRotary(parts[1], rotary);
+  if (cells) p.plain_k = parts[1];
   return p;
 }
 
-Tensor SelfAttention::Output(const Tensor& heads) {
-  return Dropout(output_(heads.transpose(1, 2).flatten(2)), dropout_, is_training());
+Tensor SelfAttention::Output(const Tensor& heads, bool inference) {
+  const Tensor frames = heads.transpose(1, 2).flatten(2);
+  if (!inference) return Dropout(output_->forward(frames), dropout_, is_training());
+  return output_->Multiply(Convert(frames, output_->input_type())).Value();
 }
 
 // --- Rows --------------------------------------------------------------------------------------------------------
@@ -100,12 +138,12 @@ void SelfAttention::AddMemory(const Tensor& memory, int64_t first_chunk, Rows& r
 // --- A whole batch -----------------------------------------------------------------------------------------------
 
 AttentionInputs SelfAttention::Inputs(const Tensor& x, const FrameContext& context) {
-  const Projected p = Project(x);
-  AttentionInputs in{.q = ApplyRotary(p.q, context.rotary), .lens = context.lens};
-  Rows rows = FrameRows(ApplyRotary(p.k, context.rotary), p.v, context.log_gate);
+  const Projected p = Project(x, context.rotary);
+  AttentionInputs in{.q = p.q, .lens = context.lens};
+  Rows rows = FrameRows(p.k, p.v, context.log_gate);
   const Tensor gate = context.gate.defined() ? context.gate.squeeze(2) : Tensor();
   if (const PatternTerm* t = pattern_.hierarchical())
-    AddCells(AllCells(*t, {.k = p.k, .v = p.v, .weight = SummaryWeight(x, gate, context.mask)}), rows);
+    AddCells(AllCells(*t, {.k = p.plain_k, .v = p.v, .weight = SummaryWeight(x, gate, context.mask)}), rows);
   if (memory_ && x.size(1) > 0) AddMemory(memory_->forward(p.normed, context.log_gate), 0, rows);
   rows.Join(in);
   if (selector_) {
@@ -120,7 +158,7 @@ AttentionInputs SelfAttention::Inputs(const Tensor& x, const FrameContext& conte
 }
 
 Tensor SelfAttention::forward(const Tensor& x, const FrameContext& context) {
-  return Output(HybridAttention(Inputs(x, context), context.plan));
+  return Output(HybridAttention(Inputs(x, context), context.plan), ForInference(*this, x));
 }
 
 Tensor SelfAttention::Weights(const Tensor& x, const FrameContext& context) {
@@ -139,28 +177,41 @@ Tensor SelfAttention::Weights(const Tensor& x, const FrameContext& context) {
 
 // --- A stream ----------------------------------------------------------------------------------------------------
 
-void SelfAttention::AcceptSummaries(const Projected& p, const Tensor& log_gate, bool final, SelfAttentionState& state) {
-  const Tensor weight = SummaryWeight(p.normed, log_gate.defined() ? log_gate.exp() : Tensor(), {});
-  if (const PatternTerm* t = pattern_.hierarchical())
-    AcceptFrames(*t, {.k = p.k, .v = p.v, .weight = weight, .first = state.received}, final, state.cells);
+void SelfAttention::AcceptSummaries(const Projected& p, const Tensor& log_gate, const FramePositions& positions,
+                                    bool final, SelfAttentionState& state) {
+  if (!pattern_.hierarchical() && !selector_ && !memory_) return;
+  const int64_t first = state.received;
+  const Tensor& like = p.normed.defined() ? p.normed : p.v.select(1, 0);  // (N, t, ...)
+  const Tensor weight =
+      OnGrid(SummaryWeight(like, log_gate.defined() ? log_gate.exp() : Tensor(), {}), positions, first, 1);
+  if (const PatternTerm* t = pattern_.hierarchical()) {
+    AcceptFrames(*t,
+                 {.k = OnGrid(p.plain_k, positions, first, 2),
+                  .v = OnGrid(p.v, positions, first, 2),
+                  .weight = weight,
+                  .first = first},
+                 final, state.cells);
+  }
   if (selector_) {
     const int64_t size = selector_->block();
-    state.open_x = Append(state.open_x, p.normed, 1);
+    state.open_x = Append(state.open_x, OnGrid(p.normed, positions, first, 1), 1);
     state.open_weight = Append(state.open_weight, weight, 1);
     const int64_t open = state.open_x.size(1), used = final ? open : open / size * size;
     if (used > 0) {
-      const int64_t first = (state.received + p.normed.size(1) - open) / size;
+      const int64_t block = (positions.received - open) / size;
       const BlockMeans fresh =
-          selector_->Means(state.open_x.narrow(1, 0, used), state.open_weight.narrow(1, 0, used), first);
-      if (!state.means.mean.defined()) state.means.first = first;
+          selector_->Means(state.open_x.narrow(1, 0, used), state.open_weight.narrow(1, 0, used), block);
+      if (!state.means.mean.defined()) state.means.first = block;
       state.means.mean = Append(state.means.mean, fresh.mean, 1);
       state.open_x = state.open_x.narrow(1, used, open - used);
       state.open_weight = state.open_weight.narrow(1, used, open - used);
     }
   }
   if (memory_) {
-    state.pending_x = Append(state.pending_x, p.normed, 1);
-    if (log_gate.defined()) state.pending_log_gate = Append(state.pending_log_gate, log_gate, 1);
+    state.pending_x = Append(state.pending_x, OnGrid(p.normed, positions, first, 1), 1);
+    // What was left out counts for nothing.
+    if (log_gate.defined())
+      state.pending_log_gate = Append(state.pending_log_gate, weight.clamp_min(kLeastGate).log(), 1);
   }
 }
 
@@ -214,40 +265,59 @@ void SelfAttention::Forget(SelfAttentionState& state) const {
   }
 }
 
-Tensor SelfAttention::Stream(const Tensor& x, const Tensor& log_gate, bool final, SelfAttentionState& state) {
-  const Projected p = Project(x);
-  const RotaryTable rotary = MakeRotaryTable(state.received, x.size(1), p.q.size(3), x.device());
-  state.pending_q = Append(state.pending_q, ApplyRotary(p.q, rotary), 2);
-  state.k = Append(state.k, ApplyRotary(p.k, rotary), 2);
+FramePositions FramePositions::Range(int64_t first, int64_t num) {
+  FramePositions positions{.at = std::vector<int64_t>(static_cast<size_t>(num)), .received = first + num};
+  std::iota(positions.at.begin(), positions.at.end(), first);
+  return positions;
+}
+
+Tensor SelfAttention::Stream(const Tensor& x, const Tensor& log_gate, const FramePositions& positions, bool final,
+                             SelfAttentionState& state) {
+  EARSHOT_CHECK(positions.size() == x.size(1), "{} positions for {} frames", positions.size(), x.size(1));
+  const Projected p = Project(x, RotaryOf(positions, x.size(2) / heads_, x.device()));
+  state.pending_q = Append(state.pending_q, p.q, 2);
+  state.k = Append(state.k, p.k, 2);
   state.v = Append(state.v, p.v, 2);
   if (log_gate.defined()) state.log_gate = Append(state.log_gate, log_gate, 1);
-  for (int64_t i = 0; i < x.size(1); ++i) state.key_positions.push_back(state.received + i);
-  AcceptSummaries(p, log_gate, final, state);
-  state.received += x.size(1);
+  state.key_positions.insert(state.key_positions.end(), positions.at.begin(), positions.at.end());
+  state.pending_positions.insert(state.pending_positions.end(), positions.at.begin(), positions.at.end());
+  AcceptSummaries(p, log_gate, positions, final, state);
+  state.received = positions.received;
 
   const int64_t ready = final ? state.received : std::max(pattern_.ReadyQueries(state.received), state.next_query);
-  const int64_t count = ready - state.next_query;
-  if (count == 0) return x.narrow(1, 0, 0);
-  PlanOptions options{.first_query = state.next_query,
-                      .num_queries = count,
+  const auto pending_end = std::lower_bound(state.pending_positions.begin(), state.pending_positions.end(), ready);
+  const int64_t count = pending_end - state.pending_positions.begin();
+  PlanOptions options{.num_queries = count,
+                      .query_positions = {state.pending_positions.begin(), pending_end},
                       .num_keys = state.k.size(2),
                       .key_positions = state.key_positions};
-  AttentionInputs in{.q = state.pending_q.narrow(2, 0, count)};
-  state.pending_q = state.pending_q.narrow(2, count, state.received - ready);
-  Rows rows = FrameRows(state.k, state.v, state.log_gate);
-  if (pattern_.hierarchical()) {
-    const std::vector<Cells> levels(state.cells.levels.begin() + 1, state.cells.levels.end());
-    for (const Cells& cells : levels) options.cells.push_back({cells.first, cells.end() - 1});
-    AddCells(levels, rows);
+  Tensor memory;
+  if (memory_) {
+    options.memory_chunks.first = state.first_pending_x / memory_->chunk();
+    memory = MemoryInStream(ready, state);
+    options.memory_chunks.last = options.memory_chunks.first + memory.size(1) - 1;
   }
-  if (memory_) AddMemory(MemoryInStream(ready, state), state.next_query / memory_->chunk(), rows);
-  rows.Join(in);
-  if (selector_) {
-    const SelectedBlocks selected = SelectInStream(state.next_query, count, state);
-    in.selection = selected.blocks;
-    in.selection_score = selected.score;
+  Tensor out = x.narrow(1, 0, 0);
+  if (count > 0) {
+    AttentionInputs in{.q = state.pending_q.narrow(2, 0, count)};
+    Rows rows = FrameRows(state.k, state.v, state.log_gate);
+    if (pattern_.hierarchical()) {
+      const std::vector<Cells> levels(state.cells.levels.begin() + 1, state.cells.levels.end());
+      for (const Cells& cells : levels) options.cells.push_back({cells.first, cells.end() - 1});
+      AddCells(levels, rows);
+    }
+    if (memory_) AddMemory(memory, options.memory_chunks.first, rows);
+    rows.Join(in);
+    if (selector_) {
+      const int64_t first = options.query_positions.front();
+      const SelectedBlocks selected = SelectInStream(first, options.query_positions.back() - first + 1, state);
+      in.selection = selected.blocks;
+      in.selection_score = selected.score;
+    }
+    out = Output(HybridAttention(in, MakeAttentionPlan(pattern_, options)), ForInference(*this, x));
+    state.pending_q = state.pending_q.narrow(2, count, state.pending_q.size(2) - count);
+    state.pending_positions.erase(state.pending_positions.begin(), pending_end);
   }
-  const Tensor out = Output(HybridAttention(in, MakeAttentionPlan(pattern_, options)));
   state.next_query = ready;
   Forget(state);
   return out;

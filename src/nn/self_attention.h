@@ -2,7 +2,6 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/types.h>
 
@@ -12,6 +11,7 @@
 #include "src/attention/hybrid_attention.h"
 #include "src/nn/block_selector.h"
 #include "src/nn/key_cells.h"
+#include "src/nn/linear.h"
 #include "src/nn/memory_bank.h"
 #include "src/nn/rotary.h"
 
@@ -27,21 +27,32 @@ struct FrameContext {
   RotaryTable rotary;
 };
 
+// Which frames of a stream come next: all from `received` of the call before up to `received` of this one, but for
+// those that were left out.
+struct FramePositions {
+  std::vector<int64_t> at;  // ascending
+  int64_t received = 0;
+
+  static FramePositions Range(int64_t first, int64_t num);
+  int64_t size() const { return static_cast<int64_t>(at.size()); }
+};
+
 // The past of one layer in a stream, bounded when the pattern is.
 struct SelfAttentionState {
   torch::Tensor k, v;                  // (N, H, t, d), keys that may still be seen, with positions
   torch::Tensor log_gate;              // (N, t), of the same keys
   std::vector<int64_t> key_positions;  // of the same keys
   torch::Tensor pending_q;             // (N, H, p, d), with positions: queries that wait for what they look ahead at
-  CellState cells;                     // of a hierarchy
-  torch::Tensor open_x, open_weight;   // (N, t, D), (N, t): normalised frames whose block is not whole
-  BlockMeans means;                    // of the blocks that may still be selected, or select
-  torch::Tensor pending_x;             // (N, p', D), normalised frames from the memory chunk of the next query on
-  torch::Tensor pending_log_gate;      // (N, p')
-  int64_t first_pending_x = 0;         // position of pending_x[0]
-  torch::Tensor memory;                // (N, 1 + lag, M, D), carried by the memory bank
-  int64_t received = 0;                // frames so far
-  int64_t next_query = 0;              // frames given out
+  std::vector<int64_t> pending_positions;  // of the same queries
+  CellState cells;                         // of a hierarchy
+  torch::Tensor open_x, open_weight;       // (N, t, D), (N, t): normalised frames whose block is not whole
+  BlockMeans means;                        // of the blocks that may still be selected, or select
+  torch::Tensor pending_x;                 // (N, p', D), normalised frames from the memory chunk of the next query on
+  torch::Tensor pending_log_gate;          // (N, p')
+  int64_t first_pending_x = 0;             // position of pending_x[0]
+  torch::Tensor memory;                    // (N, 1 + lag, M, D), carried by the memory bank
+  int64_t received = 0;                    // position of the next frame
+  int64_t next_query = 0;                  // the frames before this position are given out
 };
 
 class SelfAttention : public torch::nn::Module {
@@ -52,19 +63,21 @@ class SelfAttention : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, const FrameContext& context);
 
   // x: (N, t, D), the next frames; log_gate: (N, t) or undefined. Returns those whose keys are all there.
-  torch::Tensor Stream(const torch::Tensor& x, const torch::Tensor& log_gate, bool final, SelfAttentionState& state);
+  torch::Tensor Stream(const torch::Tensor& x, const torch::Tensor& log_gate, const FramePositions& positions,
+                       bool final, SelfAttentionState& state);
 
   // The attention map that forward would use: (N, H, T', T'); a cell's weight spread over its frames, memory left out.
   torch::Tensor Weights(const torch::Tensor& x, const FrameContext& context);
 
  private:
   struct Projected {
-    torch::Tensor normed;   // (N, T', D)
-    torch::Tensor q, k, v;  // (N, H, T', d), no positions yet
+    torch::Tensor normed;   // (N, T', D) float; only where blocks or memory are made of it
+    torch::Tensor q, k, v;  // (N, H, T', d), q and k with positions
+    torch::Tensor plain_k;  // without; only where cells are made of it
   };
-  Projected Project(const torch::Tensor& x);
+  Projected Project(const torch::Tensor& x, const RotaryTable& rotary);
   AttentionInputs Inputs(const torch::Tensor& x, const FrameContext& context);
-  torch::Tensor Output(const torch::Tensor& heads);  // (N, H, T', d) -> (N, T', D)
+  torch::Tensor Output(const torch::Tensor& heads, bool inference);  // (N, H, T', d) -> (N, T', D)
 
   // Rows of the keys, in the order of KeyLayout.
   struct Rows {
@@ -79,7 +92,8 @@ class SelfAttention : public torch::nn::Module {
   void AddMemory(const torch::Tensor& memory, int64_t first_chunk, Rows& rows);
 
   // The next frames into what stands for many frames: cells, block means, memory. Undefined gate: 1.
-  void AcceptSummaries(const Projected& p, const torch::Tensor& log_gate, bool final, SelfAttentionState& state);
+  void AcceptSummaries(const Projected& p, const torch::Tensor& log_gate, const FramePositions& positions, bool final,
+                       SelfAttentionState& state);
   SelectedBlocks SelectInStream(int64_t first_query, int64_t num_queries, const SelfAttentionState& state) const;
   torch::Tensor MemoryInStream(int64_t ready, SelfAttentionState& state);
   void Forget(SelfAttentionState& state) const;
@@ -88,7 +102,7 @@ class SelfAttention : public torch::nn::Module {
   int64_t heads_;
   double dropout_;
   torch::nn::LayerNorm norm_{nullptr};
-  torch::nn::Linear qkv_{nullptr}, output_{nullptr};
+  std::shared_ptr<Linear> qkv_, output_;
   std::shared_ptr<MemoryBank> memory_;
   std::shared_ptr<BlockSelector> selector_;
 };

@@ -126,6 +126,69 @@ INSTANTIATE_TEST_SUITE_P(
                     "local(chunk=4,left=4)+learned(block=6,blocks=1,reach=4)+memory(slots=2,chunk=4)",
                     "sliding(left=3,right=1)+hierarchical(chunk=4,left=2,pool=3,levels=1)"));
 
+EncoderOptions Skipping(const std::string& pattern) {
+  EncoderOptions options = Tiny(pattern, GateKind::kEnergy);
+  options.num_layers = 4;
+  options.intermediate_layers = {2};
+  options.skip = {.from_layer = 2, .threshold = 0.3, .blank_threshold = 0.9, .guard_frames = 2};
+  return options;
+}
+
+// Loud and quiet stretches, (1, frames, C).
+Tensor Pauses(int64_t frames, Random& random) {
+  Tensor features = torch::randn({1, frames, kFeatures}) * 0.3;
+  for (int64_t begin = 0; begin < frames;) {
+    const int64_t size = std::min<int64_t>(frames - begin, 4 + random.Index(80));
+    features.narrow(1, begin, size).add_(random.Chance(0.5) ? 1.5 : -1.5);
+    begin += size;
+  }
+  return features;
+}
+
+TEST_P(EncoderTest, SkippedFramesStreamAsTheWholeAndInAnyBatch) {
+  const torch::NoGradGuard no_grad;
+  Random random(2);
+  const auto encoder = MakeEncoder(Skipping(GetParam()));
+  const Encoder::BlankProbability blank = [](const Tensor& x) { return torch::sigmoid(4 * x.select(-1, 0) + 5); };
+  const std::vector<int64_t> lens = {330, 1, 157};
+  Tensor batch = torch::zeros({3, 330, kFeatures});
+  for (size_t i = 0; i < lens.size(); ++i)
+    batch[static_cast<int64_t>(i)].narrow(0, 0, lens[i]).copy_(Pauses(lens[i], random)[0]);
+  const EncoderOutput all = encoder->forward(batch, Lens(lens), {}, blank);
+  EXPECT_GT(all.dropped.sum().item<int64_t>(), 3);
+  EXPECT_LT(all.dropped.to(torch::kFloat).mean().item<double>(), 0.8);
+  for (size_t i = 0; i < lens.size(); ++i) {
+    const auto n = static_cast<int64_t>(i);
+    const Tensor features = batch.narrow(0, n, 1).narrow(1, 0, lens[i]);
+    const EncoderOutput one = encoder->forward(features, Lens({lens[i]}), {}, blank);
+    const int64_t frames = one.x.size(1);
+    EXPECT_TRUE(TensorsMatch(all.x.narrow(0, n, 1).narrow(1, 0, frames), one.x, 1e-5));
+    EXPECT_TRUE(torch::equal(all.dropped.narrow(0, n, 1).narrow(1, 0, frames), one.dropped));
+    for (const int64_t most : {7, 60}) {
+      EncoderState state = encoder->StartStream();
+      std::vector<Tensor> x, dropped, gate;
+      for (int64_t begin = 0; begin <= lens[i];) {
+        const int64_t size = std::min(random.Index(most + 1), lens[i] - begin);
+        const bool final = begin + size == lens[i];
+        const EncoderOutput part = encoder->Stream(features.narrow(1, begin, size), final, state, {}, blank);
+        x.push_back(part.x), dropped.push_back(part.dropped), gate.push_back(part.gate);
+        begin += size;
+        if (final) break;
+      }
+      EXPECT_TRUE(TensorsMatch(torch::cat(x, 1), one.x, 1e-4)) << lens[i] << " in pieces of up to " << most;
+      EXPECT_TRUE(torch::equal(torch::cat(dropped, 1), one.dropped));
+      EXPECT_TRUE(TensorsMatch(torch::cat(gate, 1), one.gate, 1e-5));
+    }
+  }
+  // With nothing to drop it is the encoder without skipping.
+  EncoderOptions plain = Skipping(GetParam());
+  plain.skip = {};
+  const Tensor loud = torch::randn({1, 200, kFeatures}) * 0.1 + 2;
+  const EncoderOutput kept = encoder->forward(loud, Lens({200}));
+  EXPECT_EQ(kept.dropped.sum().item<int64_t>(), 0);
+  EXPECT_TRUE(TensorsMatch(kept.x, MakeEncoder(plain)->forward(loud, Lens({200})).x, 1e-4));
+}
+
 // Nothing can be given before the end, and then all of it.
 TEST(EncoderStreamTest, FullAttentionWaitsForTheEnd) {
   const torch::NoGradGuard no_grad;
@@ -284,6 +347,9 @@ TEST(EncoderOptionsTest, WhatCannotBeIsNamed) {
             std::string::npos);
   EXPECT_NE(error([](EncoderOptions& o) { o.convolution.kernel = 4; }).find("kernel"), std::string::npos);
   EXPECT_NE(error([](EncoderOptions& o) { o.subsampling.factor = 6; }).find("factor"), std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.skip.from_layer = 2; }).find("skip.from_layer"), std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.skip.from_layer = 1, o.gate.kind = GateKind::kOff; }).find("gate.kind"),
+            std::string::npos);
   EXPECT_NE(error([](EncoderOptions& o) { o.gate.floor = 0; }).find("floor"), std::string::npos);
 }
 

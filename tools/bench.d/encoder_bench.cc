@@ -2,12 +2,14 @@
 //
 //   encoder_bench                         reads one command a line from stdin, answers each with a line of JSON:
 //     {"type": "bf16", "seconds": 60, "threads": 2, "gate_drop": 0.0, "repeats": 3}
-//       ->  {"seconds": the median, "cpu_seconds": the same of all threads together}
+//       ->  {"seconds": the median, "cpu_seconds": the same of all threads together, "dropped": share of the frames}
 //   encoder_bench --memory '{...}'        the same command, one run, or none with "compute": false:
 //       {"peak_bytes": of the process from when the weights were there, "bytes_beyond_weights": that without them}
 //
 // type: fp32, bf16 or int8. 12 blocks of 256, feed-forward 1024, kernel 31, 4 heads, subsampling by 4; a frame sees its
-// chunk of 128 encoder frames and the 128 before it. "chunk": encoder frames that are computed at a time.
+// chunk of 128 encoder frames and the 128 before it. "chunk": encoder frames that are computed at a time. gate_drop:
+// the energy gate takes this share of the frames, in pauses of some seconds, out of the sequence behind the first
+// block.
 #include <fmt/format.h>
 #include <torch/torch.h>
 
@@ -40,6 +42,7 @@ struct Command {
   int threads = 2;
   int repeats = 3;
   int64_t chunk = 1536;
+  double gate_drop = 0;
   bool compute = true;
 };
 
@@ -53,11 +56,15 @@ Command Parse(const std::string& text) {
   c.chunk = j.value("chunk", c.chunk);
   c.compute = j.value("compute", c.compute);
   if (c.chunk < 1) earshot::Throw("chunk is {}, expected 1 or more", c.chunk);
-  if (j.value("gate_drop", 0.0) != 0) earshot::Throw("the encoder does not leave frames out yet: gate_drop must be 0");
+  c.gate_drop = j.value("gate_drop", c.gate_drop);
+  if (!(c.gate_drop >= 0 && c.gate_drop <= 0.9)) earshot::Throw("gate_drop is {}, expected 0 to 0.9", c.gate_drop);
   return c;
 }
 
-std::shared_ptr<Encoder> MakeEncoder(const std::string& type) {
+// Encoder frames that stay on either side of what is worth hearing, and from the start of one pause to the next.
+constexpr int64_t kGuard = 8, kPeriod = 256;
+
+std::shared_ptr<Encoder> MakeEncoder(const std::string& type, bool gated) {
   const std::map<std::string, InferencePrecision> precisions = {{"fp32", InferencePrecision::kFloat},
                                                                 {"bf16", InferencePrecision::kBFloat16},
                                                                 {"int8", InferencePrecision::kInt8}};
@@ -72,23 +79,36 @@ std::shared_ptr<Encoder> MakeEncoder(const std::string& type) {
   o.pattern = "local(chunk=128,left=128,lookahead=0)";
   o.subsampling = {.factor = static_cast<int>(kSubsampling), .channels = 64};
   o.convolution = {.kind = earshot::ConvolutionKind::kChunked, .kernel = 31, .chunk = 128};
-  o.gate.kind = earshot::GateKind::kOff;
+  o.gate.kind = gated ? earshot::GateKind::kEnergy : earshot::GateKind::kOff;
+  if (gated) o.skip = {.from_layer = 1, .threshold = 0.1, .blank_threshold = 0, .guard_frames = kGuard};
   auto encoder = std::make_shared<Encoder>(o, kFeatures);
   earshot::Prepack(*encoder, precision->second);
   return encoder;
 }
 
 // Features are drawn for one chunk and used again, so that an hour of them takes no memory of its own.
-void Run(Encoder& encoder, const Command& c, const torch::Tensor& features) {
+// Returns the share of the frames that were left out.
+double Run(Encoder& encoder, const Command& c, const torch::Tensor& features) {
+  int64_t frames = 0, dropped = 0;
   earshot::EncoderState state = encoder.StartStream();
   for (int64_t begin = 0; begin < c.frames; begin += features.size(1)) {
     const int64_t count = std::min(features.size(1), c.frames - begin);
-    encoder.Stream(features.narrow(1, 0, count), begin + count == c.frames, state);
+    const earshot::EncoderOutput out = encoder.Stream(features.narrow(1, 0, count), begin + count == c.frames, state);
+    frames += out.x.size(1);
+    if (out.dropped.defined()) dropped += out.dropped.sum().item<int64_t>();
   }
+  return static_cast<double>(dropped) / static_cast<double>(std::max<int64_t>(frames, 1));
 }
 
 torch::Tensor MakeFeatures(const Command& c) {
-  return torch::randn({1, std::min(c.chunk * kSubsampling, std::max<int64_t>(c.frames, 1)), kFeatures});
+  torch::Tensor features =
+      torch::randn({1, std::min(c.chunk * kSubsampling, std::max<int64_t>(c.frames, 1)), kFeatures});
+  if (c.gate_drop == 0) return features;
+  features.add_(1);
+  const auto pause = static_cast<int64_t>(c.gate_drop * static_cast<double>(kPeriod)) + 2 * kGuard;
+  for (int64_t begin = 0; begin < features.size(1); begin += kPeriod * kSubsampling)
+    features.slice(1, begin, begin + pause * kSubsampling).sub_(5);
+  return features;
 }
 
 double CpuSeconds() {
@@ -108,14 +128,15 @@ json Time(Encoder& encoder, const Command& c) {
   at::set_num_threads(c.threads);
   const torch::Tensor features = MakeFeatures(c);
   std::vector<double> seconds, cpu_seconds;
+  double dropped = 0;
   for (int i = 0; i < c.repeats; ++i) {
     const double start_cpu = CpuSeconds();
     const auto start = std::chrono::steady_clock::now();
-    Run(encoder, c, features);
+    dropped = Run(encoder, c, features);
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     cpu_seconds.push_back(CpuSeconds() - start_cpu);
   }
-  return {{"seconds", Median(seconds)}, {"cpu_seconds", Median(cpu_seconds)}};
+  return {{"seconds", Median(seconds)}, {"cpu_seconds", Median(cpu_seconds)}, {"dropped", dropped}};
 }
 
 // A field of /proc/self/status in bytes.
@@ -129,7 +150,7 @@ int64_t ProcessBytes(const std::string& field) {
 json Memory(const Command& c) {
   const torch::InferenceMode inference;
   at::set_num_threads(c.threads);
-  const std::shared_ptr<Encoder> encoder = MakeEncoder(c.type);
+  const std::shared_ptr<Encoder> encoder = MakeEncoder(c.type, c.gate_drop > 0);
   const torch::Tensor features = MakeFeatures(c);
   const int64_t before = ProcessBytes("VmRSS");
   std::ofstream("/proc/self/clear_refs") << 5;  // the peak so far, that of packing, is forgotten
@@ -151,13 +172,13 @@ int main(int argc, char** argv) {
     std::cerr << error.what() << '\n';
     return 1;
   }
-  std::map<std::string, std::shared_ptr<Encoder>> encoders;
+  std::map<std::pair<std::string, bool>, std::shared_ptr<Encoder>> encoders;
   for (std::string line; std::getline(std::cin, line);) {
     try {
       const Command c = Parse(line);
-      std::shared_ptr<Encoder>& encoder = encoders[c.type];
+      std::shared_ptr<Encoder>& encoder = encoders[{c.type, c.gate_drop > 0}];
       if (!encoder) {
-        encoder = MakeEncoder(c.type);
+        encoder = MakeEncoder(c.type, c.gate_drop > 0);
         Command warm = c;
         warm.repeats = 1;
         warm.frames = std::min<int64_t>(c.frames, 2 * c.chunk * kSubsampling);

@@ -43,8 +43,12 @@ std::optional<int64_t> FramesWaited(const Encoder& encoder) {
   int64_t waited = 0, next = 0;
   for (int64_t received = 1; received <= 2 * kLooked && next < kLooked; ++received) {
     int64_t ready = received;
-    for (int layer = 0; layer < encoder.options().num_layers; ++layer)
+    for (int layer = 1; layer <= encoder.options().num_layers; ++layer) {
       ready = ReadyOutputs(encoder.options().convolution, encoder.pattern().ReadyQueries(ready));
+      // A pause is left out once it is long enough.
+      const SkipOptions& skip = encoder.options().skip;
+      if (layer == skip.from_layer) ready = std::max<int64_t>(0, ready - skip.guard_frames);
+    }
     for (; next < ready; ++next) waited = std::max(waited, received - next);
   }
   if (next < kLooked) return std::nullopt;

@@ -1,14 +1,14 @@
 // The instructions that the attention kernels are made of, as small functions: matrix products of warps, asynchronous
 // copies, shared memory. Fragment layouts: PTX ISA, "mma.m16n8k16" and "ldmatrix".
 //
-// Compiled without nvcc (EARSHOT_CUDA_EMULATION), the same functions come from the emulation of the tests. Kernels
-// reach shared memory through SharedLoad and SharedStore alone, so that the emulation sees every access.
+// Compiled without nvcc, the same functions come from the header that EARSHOT_CUDA_EMULATION names: the emulation of
+// the tests. Kernels reach shared memory through SharedLoad and SharedStore alone, so that it sees every access.
 #pragma once
 
 #include <cstdint>
 
 #if !defined(__CUDACC__)
-#include "tests/attention/cuda_emulation/emulated_primitives.h"
+#include EARSHOT_CUDA_EMULATION
 #else
 
 #include <cuda_runtime.h>

@@ -1,6 +1,6 @@
 // CUDA blocks on the CPU, so that kernels are proved on machines without a GPU: the words of the language.
 //
-//   g++ -DEARSHOT_CUDA_EMULATION -x c++ kernel.cu ...        // the same source that nvcc compiles
+//   g++ -DEARSHOT_CUDA_EMULATION='"tests/.../emulated_primitives.h"' -x c++ kernel.cu ...   // what nvcc compiles
 //   emulation::Run({grid_x, grid_y}, threads, shared_bytes, [&] { Kernel(arguments); });
 //
 // Every thread of a block is a fiber; blocks run one after the other. Barriers and warp collectives switch fibers, so a
