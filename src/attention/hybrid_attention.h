@@ -11,13 +11,13 @@
 // Four forms of one thing. The reference asks for every query and row (slow, the oracle of all tests); the gathered
 // form copies the keys of each block of queries together and is made of ATen alone, so it has any type and device; on
 // the CPU, float and bfloat16 go to the kernels of attention_kernel.h, and on a GPU bfloat16 and half to those of
-// cuda/attention_cuda.h, forward and backward. Differentiable in q, k, v,
-// bias and selection_score. Stateless, thread-safe.
+// cuda/attention_cuda.h, forward and backward. Differentiable in q, k, v, bias and selection_score. Stateless,
+// thread-safe.
 #pragma once
 
 #include <torch/types.h>
 
-#include <memory>
+#include <limits>
 #include <vector>
 
 #include "src/attention/key_list.h"
