@@ -21,7 +21,6 @@
 #include <string>
 
 #include "src/attention/hybrid_attention.h"
-#include "src/base/random.h"
 
 namespace earshot {
 namespace {
@@ -67,8 +66,9 @@ struct Problem {
 };
 
 Problem MakeProblem(const Json& command) {
+  const std::string device = command.value("device", "cpu");
+  if (device != "cpu") throw std::runtime_error("device is " + device + "; only cpu is measured so far");
   torch::manual_seed(1);
-  Random random(1);
   const int64_t frames = command.at("frames"), heads = command.value("heads", 4), dim = command.value("head_dim", 64);
   const double drop = command.value("gate_drop", 0.0);
   const Pattern pattern = Pattern::Parse(command.at("pattern").get<std::string>());
