@@ -1,8 +1,6 @@
 // The GPU's attention kernels, loaded at run time: the same program starts on machines without CUDA.
 #pragma once
 
-#include <string>
-
 #include "src/attention/cuda/attention_cuda.h"
 
 namespace earshot {
@@ -10,8 +8,5 @@ namespace earshot {
 // The kernels, or null where libearshot_cuda.so is not beside the program, or is another build's. Looked for once;
 // thread-safe.
 const CudaAttentionTable* CudaAttentionLibrary();
-
-// Why there are none; empty where there are.
-const std::string& CudaAttentionMissing();
 
 }  // namespace earshot

@@ -15,7 +15,7 @@ AttentionPlan MakeAttentionPlan(const Pattern& pattern, const PlanOptions& optio
                 "{} key positions for {} keys", o.key_positions.size(), o.num_keys);
   EARSHOT_CHECK(o.query_positions.empty() || static_cast<int64_t>(o.query_positions.size()) == o.num_queries,
                 "{} query positions for {} queries", o.query_positions.size(), o.num_queries);
-  AttentionPlan plan{.options = options, .pattern = pattern};
+  AttentionPlan plan{.pattern = pattern, .drop_below = o.drop_below};
   plan.queries = {.num_queries = o.num_queries, .first = o.first_query, .positions = o.query_positions};
   plan.keys = {.num_frames = o.num_keys, .valid_frames = o.num_keys, .positions = o.key_positions};
   int64_t rows = o.num_keys;
@@ -66,12 +66,10 @@ int64_t AttentionPlan::ValidQueries(const AttentionInputs& in, int64_t n) const 
   return std::lower_bound(queries.positions.begin(), queries.positions.end(), end) - queries.positions.begin();
 }
 
-bool AttentionPlan::Drops(const AttentionInputs& in) const {
-  return in.bias.defined() && std::isfinite(options.drop_below);
-}
+bool AttentionPlan::Drops(const AttentionInputs& in) const { return in.bias.defined() && std::isfinite(drop_below); }
 
 Tensor AttentionPlan::DroppedQueries(const AttentionInputs& in) const {
-  const Tensor below = in.bias.detach() < options.drop_below;  // (N, R)
+  const Tensor below = in.bias.detach() < drop_below;  // (N, R)
   if (queries.num_queries == keys.num_frames && keys.positions.empty() && queries.positions.empty() &&
       queries.first == 0)
     return below.narrow(1, 0, keys.num_frames);

@@ -57,8 +57,9 @@ struct PlanOptions {
 };
 
 struct AttentionPlan {
-  PlanOptions options;
   Pattern pattern;
+  // PlanOptions::drop_below.
+  double drop_below = 0;
   QueryLayout queries;
   KeyLayout keys;
   // R, rows of k and v.

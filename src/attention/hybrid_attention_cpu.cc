@@ -2,10 +2,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 #include "src/attention/attention_kernel.h"
+#include "src/attention/differentiable.h"
 #include "src/attention/hybrid_attention.h"
 #include "src/base/error.h"
 
@@ -62,7 +62,7 @@ class Call {
     a.heads = static_cast<int>(heads_);
     a.kv_heads = static_cast<int>(kv_heads_);
     a.head_dim = static_cast<int>(q_.size(3));
-    a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(q_.size(3))));
+    a.scale = static_cast<float>(AttentionScale(q_));
     a.q = HeadsOf<ConstHeadsView>(q_, n);
     a.k = HeadsOf<ConstHeadsView>(k_, n);
     a.v = HeadsOf<ConstHeadsView>(v_, n);
@@ -79,8 +79,7 @@ class Call {
   void Build(int64_t n, const KeyLayout& keys, const UnitRange& range, KeyUnit* unit) const {
     KeyDrop drop;
     if (dropped_.defined())
-      drop = {.bias = bias_.data_ptr<float>() + n * bias_.size(1),
-              .below = static_cast<float>(plan_.options.drop_below)};
+      drop = {.bias = bias_.data_ptr<float>() + n * bias_.size(1), .below = static_cast<float>(plan_.drop_below)};
     BuildKeyUnit(plan_.pattern, plan_.queries, keys, plan_.SelectionOf(in_, n), drop, range, unit);
   }
 
@@ -208,13 +207,6 @@ Gradients Backward(const Call& call, const AttentionInputs& in, const Tensor& ou
   return g;
 }
 
-// What the backward pass needs beside the saved tensors.
-struct SavedPlan : torch::CustomClassHolder {
-  SavedPlan(AttentionPlan p, Tensor l, Tensor s) : plan(std::move(p)), lens(std::move(l)), selection(std::move(s)) {}
-  AttentionPlan plan;
-  Tensor lens, selection;
-};
-
 class Function : public torch::autograd::Function<Function> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -246,20 +238,12 @@ class Function : public torch::autograd::Function<Function> {
   }
 };
 
-bool WantsGradient(const AttentionInputs& in) {
-  if (!torch::GradMode::is_enabled()) return false;
-  return in.q.requires_grad() || in.k.requires_grad() || in.v.requires_grad() ||
-         (in.bias.defined() && in.bias.requires_grad()) ||
-         (in.selection_score.defined() && in.selection_score.requires_grad());
-}
-
 }  // namespace
 
 Tensor HybridAttentionCpu(const AttentionInputs& in, const AttentionPlan& plan) {
   if (WantsGradient(in)) {
-    const auto if_defined = [](const Tensor& x) { return x.defined() ? std::optional<Tensor>(x) : std::nullopt; };
-    return Function::apply(in.q, in.k, in.v, if_defined(in.bias), if_defined(in.selection_score),
-                           c10::make_intrusive<SavedPlan>(plan, in.lens, in.selection));
+    return Function::apply(in.q, in.k, in.v, IfDefined(in.bias), IfDefined(in.selection_score),
+                           c10::make_intrusive<SavedPlan>(plan, in));
   }
   const Call call(in, plan);
   const Tensor out = EmptyFrames(call.q());

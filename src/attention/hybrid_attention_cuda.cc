@@ -8,6 +8,7 @@
 
 #include "src/attention/cuda/pattern_terms.h"
 #include "src/attention/cuda_library.h"
+#include "src/attention/differentiable.h"
 #include "src/attention/hybrid_attention.h"
 #include "src/base/error.h"
 
@@ -120,7 +121,7 @@ Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, const Tens
   }
   if (plan.Drops(in)) {
     arguments.row_values = bias.data_ptr<float>();
-    arguments.threshold = static_cast<float>(plan.options.drop_below);
+    arguments.threshold = static_cast<float>(plan.drop_below);
   }
   const CudaAttentionTable& table = *CudaAttentionLibrary();
   Lists result;
@@ -151,7 +152,7 @@ struct Call {
     a.heads = static_cast<int32_t>(q.size(1));
     a.kv_heads = static_cast<int32_t>(k.size(1));
     a.head_dim = static_cast<int32_t>(q.size(3));
-    a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+    a.scale = static_cast<float>(AttentionScale(q));
     a.num_queries = static_cast<int32_t>(q.size(0) * q.size(2));
     a.num_keys = static_cast<int32_t>(k.size(0) * k.size(2));
     a.q = View(q), a.k = View(k), a.v = View(v);
@@ -185,9 +186,9 @@ Result Forward(const AttentionInputs& in, const AttentionPlan& plan, const Call&
   return r;
 }
 
-struct Saved : torch::CustomClassHolder {
-  AttentionPlan plan;
-  Tensor lens, selection;
+// The lists serve the backward pass again.
+struct Saved : SavedPlan {
+  using SavedPlan::SavedPlan;
   Lists lists;
 };
 
@@ -261,15 +262,9 @@ bool HasCudaKernels(const AttentionInputs& in) {
 
 Tensor HybridAttentionCuda(const AttentionInputs& in, const AttentionPlan& plan) {
   const c10::DeviceGuard guard(in.q.device());
-  const auto wants = [](const Tensor& x) { return x.defined() && x.requires_grad(); };
-  if (torch::GradMode::is_enabled() &&
-      (wants(in.q) || wants(in.k) || wants(in.v) || wants(in.bias) || wants(in.selection_score))) {
-    const auto if_defined = [](const Tensor& x) { return x.defined() ? std::optional<Tensor>(x) : std::nullopt; };
-    auto saved = c10::make_intrusive<Saved>();
-    saved->plan = plan;
-    saved->lens = in.lens;
-    saved->selection = in.selection;
-    return Function::apply(in.q, in.k, in.v, if_defined(in.bias), if_defined(in.selection_score), saved);
+  if (WantsGradient(in)) {
+    return Function::apply(in.q, in.k, in.v, IfDefined(in.bias), IfDefined(in.selection_score),
+                           c10::make_intrusive<Saved>(plan, in));
   }
   return Forward(in, plan, Call(in, plan)).out;
 }

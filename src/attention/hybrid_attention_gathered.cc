@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <cmath>
 
+#include "src/attention/differentiable.h"
 #include "src/attention/hybrid_attention.h"
 #include "src/attention/masked_softmax.h"
 #include "src/base/error.h"
@@ -41,7 +41,7 @@ Gather MakeGather(const AttentionInputs& in, const AttentionPlan& plan, int64_t 
     const int64_t valid = plan.ValidQueries(in, u);
     KeyDrop drop;
     if (bias.defined()) {
-      drop = {.bias = bias.data_ptr<float>() + u * bias.size(1), .below = static_cast<float>(plan.options.drop_below)};
+      drop = {.bias = bias.data_ptr<float>() + u * bias.size(1), .below = static_cast<float>(plan.drop_below)};
     }
     for (int64_t b = 0; b * g.block < valid; ++b) {
       KeyUnit& unit = units[static_cast<size_t>(u * g.blocks + b)];
@@ -83,7 +83,7 @@ Tensor HybridAttentionGathered(const AttentionInputs& in, const AttentionPlan& p
   const int64_t num_queries = in.q.size(2), group = heads / kv_heads, padded = g.blocks * g.block;
   if (g.width == 0) return torch::zeros_like(in.q);
   const auto type = ScoreType(in.q);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(d));
+  const double scale = AttentionScale(in.q);
   const Tensor q =
       torch::constant_pad_nd(in.q, {0, 0, 0, padded - num_queries}).view({n, kv_heads, group, g.blocks, g.block, d});
   const Tensor rows = g.index.view({n, 1, -1, 1}).expand({n, kv_heads, -1, d});

@@ -1,5 +1,4 @@
-#include <cmath>
-
+#include "src/attention/differentiable.h"
 #include "src/attention/hybrid_attention.h"
 #include "src/attention/masked_softmax.h"
 
@@ -27,7 +26,7 @@ Tensor LogitBias(const AttentionInputs& in, const AttentionPlan& plan, torch::Sc
   if (in.bias.defined()) bias = in.bias.to(type).unsqueeze(1);
   Tensor visible = seen > 0;
   if (plan.Drops(in)) {
-    visible = visible & (in.bias >= plan.options.drop_below).unsqueeze(1) &
+    visible = visible & (in.bias >= plan.drop_below).unsqueeze(1) &
               ~plan.DroppedQueries(in).to(visible.device()).unsqueeze(2);
   }
   Tensor logits = bias.expand({n, queries, rows});
@@ -42,7 +41,7 @@ Tensor LogitBias(const AttentionInputs& in, const AttentionPlan& plan, torch::Sc
 // The weights (N, H, Tq, R) of the rows, in float or double.
 Tensor Weights(const AttentionInputs& in, const AttentionPlan& plan) {
   const auto type = ScoreType(in.q);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(in.q.size(3)));
+  const double scale = AttentionScale(in.q);
   const int64_t group = in.q.size(1) / in.k.size(1);
   const Tensor k = in.k.to(type).repeat_interleave(group, 1);
   const Tensor scores = torch::matmul(in.q.to(type), k.transpose(2, 3)) * scale;

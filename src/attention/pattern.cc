@@ -214,29 +214,6 @@ KeyRange PatternTerm::Hull(int64_t query) const {
   return {};
 }
 
-KeyRange PatternTerm::Viewers(int64_t key) const {
-  EARSHOT_CHECK(kind != PatternKind::kBlockwise && kind != PatternKind::kMemory, "viewers of {}", TermToString(*this));
-  if (kind == PatternKind::kStrided && key % every != 0) return {};
-  switch (kind) {
-    case PatternKind::kFull: return {causal ? key : 0, kEndless};
-    case PatternKind::kSliding: return {std::max<int64_t>(0, key - lookahead), left < 0 ? kEndless : key + left};
-    case PatternKind::kStrided: return {std::max<int64_t>(0, key - lookahead), reach < 0 ? kEndless : key + reach};
-    case PatternKind::kLocal: {
-      const int64_t first = CeilDiv(std::max<int64_t>(0, key - lookahead - chunk + 1), chunk) * chunk;
-      return {first, left < 0 ? kEndless : FloorDiv(key + left, chunk) * chunk + chunk - 1};
-    }
-    case PatternKind::kLearned: return {key / chunk * chunk, key / chunk * chunk + chunk - 1};
-    case PatternKind::kHierarchical: {
-      // The seams rise with the chunk, so the chunks that see a frame are neighbours.
-      int64_t from = key / chunk, to = key / chunk;
-      while (from > 0 && MaySee((from - 1) * chunk, key)) --from;
-      while (MaySee((to + 1) * chunk, key)) ++to;
-      return {from * chunk, to * chunk + chunk - 1};
-    }
-    default: return {};
-  }
-}
-
 int64_t PatternTerm::CellFrames(int64_t level) const {
   int64_t size = 1;
   for (int64_t l = 0; l < level; ++l) size *= pool;

@@ -69,8 +69,6 @@ struct PatternTerm {
 
   // The contiguous hull of the frames that a query may see. Both ends rise with the query.
   KeyRange Hull(int64_t query) const;
-  // The queries that may see a frame; for the kinds whose hull has no gaps, and for anchors.
-  KeyRange Viewers(int64_t key) const;
 
   // hierarchical: the cells of a level (1 to levels) that a query may see, before it and after it, counted from the
   // start of the stream; and the frames of a cell, P^level.

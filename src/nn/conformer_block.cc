@@ -1,5 +1,7 @@
 #include "src/nn/conformer_block.h"
 
+#include "src/nn/frame_queue.h"
+
 namespace earshot {
 
 using torch::Tensor;
@@ -7,16 +9,6 @@ using torch::Tensor;
 namespace {
 
 Tensor Gated(const Tensor& x, const Tensor& gate) { return gate.defined() ? x * gate.to(x.scalar_type()) : x; }
-
-Tensor Append(const Tensor& past, const Tensor& fresh) { return past.defined() ? torch::cat({past, fresh}, 1) : fresh; }
-
-// Takes the first `count` frames out of `queue`. What stays is copied: a view would keep all of it alive.
-Tensor Take(Tensor& queue, int64_t count) {
-  const Tensor taken = queue.narrow(1, 0, count);
-  const int64_t left = queue.size(1) - count;
-  queue = left == 0 ? Tensor() : queue.narrow(1, count, left).clone();
-  return taken.contiguous();
-}
 
 // Notes the positions of frames that come in, before anything else is done with them.
 void AcceptPositions(const FramePositions& fresh, BlockState& state) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/nn/frame_queue.h"
 
 namespace earshot {
 
@@ -43,15 +44,6 @@ std::vector<bool> FrameSkipper::Decide(bool final, SkipState& state) const {
 }
 
 namespace {
-
-Tensor Append(const Tensor& past, const Tensor& fresh) { return past.defined() ? torch::cat({past, fresh}, 1) : fresh; }
-
-// Takes the first `count` frames out of `queue`.
-Tensor Take(Tensor& queue, int64_t count) {
-  const Tensor taken = queue.narrow(1, 0, count);
-  queue = queue.narrow(1, count, queue.size(1) - count).clone();
-  return taken;
-}
 
 // The places of those that are true.
 Tensor IndexOf(const std::vector<bool>& flags, torch::Device device) {

@@ -65,10 +65,10 @@ class FrameSkipper {
   // kept: what the last block has given. Returns all frames that are complete up to the first that is not.
   RestoredFrames PutBack(const GatedFrames& kept, SkipState& state) const;
 
-  // Whether each of the next frames stays; `worth` are the frames that were not decided so far.
+ private:
+  // Whether each of the next frames stays; state.worth are the frames that were not decided so far.
   std::vector<bool> Decide(bool final, SkipState& state) const;
 
- private:
   SkipOptions options_;
 };
 

@@ -5,6 +5,7 @@
 
 #include "src/base/error.h"
 #include "src/nn/dropout.h"
+#include "src/nn/frame_queue.h"
 
 namespace earshot {
 
@@ -14,10 +15,6 @@ namespace {
 
 // The gate of a frame that was left out, in a memory's softmax.
 constexpr double kLeastGate = 1e-30;
-
-Tensor Append(const Tensor& past, const Tensor& fresh, int64_t axis) {
-  return past.defined() ? torch::cat({past, fresh}, axis) : fresh;
-}
 
 // Frames (N, t, ...) of a stream on the grid of all positions from first on: zeros for those that were left out.
 Tensor OnGrid(const Tensor& x, const FramePositions& positions, int64_t first, int64_t axis) {
@@ -285,6 +282,7 @@ Tensor SelfAttention::Stream(const Tensor& x, const Tensor& log_gate, const Fram
   state.received = positions.received;
 
   const int64_t ready = final ? state.received : std::max(pattern_.ReadyQueries(state.received), state.next_query);
+  if (ready == state.next_query) return x.narrow(1, 0, 0);
   const auto pending_end = std::lower_bound(state.pending_positions.begin(), state.pending_positions.end(), ready);
   const int64_t count = pending_end - state.pending_positions.begin();
   PlanOptions options{.num_queries = count,

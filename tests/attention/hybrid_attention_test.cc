@@ -30,11 +30,11 @@ Tensor Definition(const AttentionInputs& in, const AttentionPlan& plan) {
       const int64_t own = keys.FrameAt(plan.queries.Position(i));
       const bool dropped = in.bias.defined() && own < keys.num_frames &&
                            keys.Position(own) == plan.queries.Position(i) &&
-                           in.bias[n][own].item<double>() < plan.options.drop_below;
+                           in.bias[n][own].item<double>() < plan.drop_below;
       for (int64_t row = 0; row < plan.num_rows && i < plan.ValidQueries(in, n) && !dropped; ++row) {
         const int64_t sees = SeesRow(plan.pattern, plan.queries, keys, plan.SelectionOf(in, n), i, row);
         if (sees < 0) continue;
-        if (in.bias.defined() && in.bias[n][row].item<double>() < plan.options.drop_below) continue;
+        if (in.bias.defined() && in.bias[n][row].item<double>() < plan.drop_below) continue;
         seen.push_back(row);
         scored.push_back(sees);
       }

@@ -158,22 +158,6 @@ TEST(PatternTest, CellsCoverThePastOnceEach) {
   }
 }
 
-TEST(PatternTest, ViewersAreThoseThatMaySee) {
-  Random random(9);
-  for (int draw = 0; draw < 200; ++draw) {
-    const Pattern pattern = RandomPattern(random);
-    for (const PatternTerm& t : pattern.terms()) {
-      if (t.kind == PatternKind::kBlockwise || t.kind == PatternKind::kMemory) continue;
-      for (int64_t k = 0; k < 30; ++k) {
-        const KeyRange viewers = t.Viewers(k);
-        for (int64_t q = 0; q < 60; ++q)
-          ASSERT_EQ(t.MaySee(q, k), q >= viewers.first && q <= viewers.last)
-              << pattern.ToString() << " " << q << " " << k;
-      }
-    }
-  }
-}
-
 TEST(PatternTest, ReadyQueriesMissNothingThatIsStillToCome) {
   Random random(2);
   for (int draw = 0; draw < 200; ++draw) {
