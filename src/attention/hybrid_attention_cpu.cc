@@ -8,6 +8,7 @@
 #include "src/attention/differentiable.h"
 #include "src/attention/hybrid_attention.h"
 #include "src/base/error.h"
+#include "src/base/work.h"
 
 namespace earshot {
 
@@ -126,6 +127,13 @@ class Call {
   int64_t heads_ = 0, kv_heads_ = 0;
 };
 
+// Pairs of a query and a key.
+int64_t NumPairs(const KeyUnit& unit) {
+  int64_t pairs = 0;
+  for (const KeyEntry& entry : unit.keys) pairs += entry.end - entry.first;
+  return pairs;
+}
+
 // out and lse (undefined: not wanted) are written.
 void Forward(const Call& call, const Tensor& out, const Tensor& lse) {
   struct Task {
@@ -147,13 +155,16 @@ void Forward(const Call& call, const Tensor& out, const Tensor& lse) {
   at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
     AttentionScratch scratch;
     KeyUnit unit;
+    int64_t pairs = 0;
     for (int64_t i = begin; i < end; ++i) {
       const Task& task = tasks[static_cast<size_t>(i)];
       call.Build(task.n, call.Keys(task.n), task.range, &unit);
+      if (task.first_head == 0) pairs += NumPairs(unit);
       const AttentionArguments arguments = call.Arguments(task.n, out, lse);
       for (int64_t h = task.first_head; h < task.last_head; ++h)
         AttentionForward(arguments, unit, static_cast<int>(h), scratch);
     }
+    if (!lse.defined()) CountWork({.attention_pairs = pairs});
   });
   call.ZeroOthers(out);
 }

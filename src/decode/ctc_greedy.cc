@@ -1,6 +1,7 @@
 #include "src/decode/ctc_greedy.h"
 
 #include <cmath>
+#include <span>
 
 namespace earshot {
 
@@ -20,34 +21,16 @@ void CtcGreedyDecoder::Accept(const torch::Tensor& log_probs) {
       tokens_.push_back({token, frame_, frame_ + 1, probability});
     }
     last_ = token;
+    trailing_blanks_ = token == tokenizer_.blank_id() ? trailing_blanks_ + 1 : 0;
   }
-}
-
-Word CtcGreedyDecoder::MakeWord(size_t first, size_t last) const {
-  std::vector<int> ids;
-  double confidence = 0;
-  for (size_t i = first; i < last; ++i) {
-    ids.push_back(tokens_[i].token);
-    confidence += tokens_[i].confidence;
-  }
-  return {.text = tokenizer_.Decode(ids),
-          .start_s = static_cast<double>(tokens_[first].start_frame) * frame_s_,
-          .end_s = static_cast<double>(tokens_[last - 1].end_frame) * frame_s_,
-          .confidence = static_cast<float>(confidence / static_cast<double>(last - first))};
 }
 
 std::vector<Word> CtcGreedyDecoder::TakeWords(bool final) {
-  std::vector<Word> words;
-  size_t first = 0;
-  for (size_t i = 1; i <= tokens_.size(); ++i) {
-    const bool at_end = i == tokens_.size();
-    if (at_end ? !final : !tokenizer_.StartsWord(tokens_[i].token)) continue;
-    Word word = MakeWord(first, i);
-    if (!word.text.empty()) words.push_back(std::move(word));
-    first = i;
-  }
+  const size_t count = final ? tokens_.size() : LastWordBegin(tokens_, tokenizer_);
+  std::vector<Word> words = WordsOf(std::span(tokens_).first(count), tokenizer_, frame_s_);
   // A token that may still grow stays, with last_, for the next Accept.
-  tokens_.erase(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(first));
+  tokens_.erase(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(count));
+  if (final) last_ = tokenizer_.blank_id();
   return words;
 }
 

@@ -11,18 +11,11 @@
 
 #include <vector>
 
+#include "src/decode/decoded_token.h"
 #include "src/decode/transcript.h"
 #include "src/text/tokenizer.h"
 
 namespace earshot {
-
-// One token as decoded: frames [start, end) in which it is the best, and its mean probability there.
-struct DecodedToken {
-  int token = 0;
-  int64_t start_frame = 0;
-  int64_t end_frame = 0;
-  float confidence = 0;
-};
 
 class CtcGreedyDecoder {
  public:
@@ -32,18 +25,20 @@ class CtcGreedyDecoder {
 
   // log_probs: (T', V) float, the next frames.
   void Accept(const torch::Tensor& log_probs);
-  // The words that are complete; with `final` (the end of the input) also the last one. Each word is given once.
+  // The words that are complete; with `final` (the end of the input, or of a segment) also the last one. Each word is
+  // given once.
   std::vector<Word> TakeWords(bool final);
   // The tokens that no TakeWords has taken yet.
   const std::vector<DecodedToken>& tokens() const { return tokens_; }
+  // Frames since the last whose best token was not blank.
+  int64_t trailing_blanks() const { return trailing_blanks_; }
 
  private:
-  Word MakeWord(size_t first, size_t last) const;
-
   Tokenizer tokenizer_;
   double frame_s_;
   int64_t frame_ = 0;
   int last_ = 0;  // best token of the last frame
+  int64_t trailing_blanks_ = 0;
   std::vector<DecodedToken> tokens_;
 };
 

@@ -40,7 +40,8 @@ AsrModel::AsrModel(const ModelConfig& config, std::string tokenizer_bytes, Globa
   network_->eval();
 }
 
-std::shared_ptr<AsrModel> AsrModel::Load(const std::string& folder, torch::Device device) {
+std::shared_ptr<AsrModel> AsrModel::Load(const std::string& folder, torch::Device device,
+                                         const std::vector<std::string>& sets) {
   const fs::path path(folder);
   std::error_code error;
   if (!fs::is_directory(path, error))
@@ -54,6 +55,7 @@ std::shared_ptr<AsrModel> AsrModel::Load(const std::string& folder, torch::Devic
   ModelConfig config;
   const std::string config_path = (path / kConfigFile).string();
   ReadOptions(config_path, ReadFile(config_path), {}, config);
+  ReadOptions("--set", "", sets, config);
   const std::string tokenizer_path = (path / kTokenizerFile).string();
   std::string tokenizer = ReadFile(tokenizer_path);
   const int tokens = Tokenizer::FromBytes(tokenizer, tokenizer_path).Size();

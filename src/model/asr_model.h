@@ -27,7 +27,9 @@ class AsrModel {
   AsrModel(const ModelConfig& config, std::string tokenizer_bytes, GlobalCmvn cmvn);
 
   // Throws Error when a file is missing or does not fit the others: names file, tensor, found and expected.
-  static std::shared_ptr<AsrModel> Load(const std::string& folder, torch::Device device);
+  // sets: keys over config.yaml, "encoder.pattern=full" each.
+  static std::shared_ptr<AsrModel> Load(const std::string& folder, torch::Device device,
+                                        const std::vector<std::string>& sets = {});
   // Writes the three files, each whole or not at all; weights as float, or as half to ship them.
   void Save(const std::string& folder, bool half = false) const;
 

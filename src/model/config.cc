@@ -17,9 +17,34 @@ void CtcHeadOptions::Validate() const {
     Throw("ctc.blank_penalty is {}, expected between -20 and 20", blank_penalty);
 }
 
+void DynamicChunkOptions::Visit(OptionVisitor& v) {
+  v.Field("probability", probability);
+  v.Field("min_frames", min_frames);
+  v.Field("max_frames", max_frames);
+  v.Field("left_frames", left_frames);
+  v.Field("lookahead_frames", lookahead_frames);
+}
+
+void DynamicChunkOptions::Validate() const {
+  if (!(probability >= 0 && probability <= 1))
+    Throw("dynamic_chunk.probability is {}, expected between 0 and 1", probability);
+  if (min_frames < 1 || max_frames < min_frames)
+    Throw("dynamic_chunk: min_frames is {}, max_frames {}; expected 1 or more, and max_frames not less", min_frames,
+          max_frames);
+  const auto check = [](const char* key, const std::vector<int>& values, int least) {
+    if (values.empty()) Throw("dynamic_chunk.{} is empty, expected one value or more", key);
+    for (const int value : values) {
+      if (value < least) Throw("dynamic_chunk.{} holds {}, expected {} or more", key, value, least);
+    }
+  };
+  check("left_frames", left_frames, -1);
+  check("lookahead_frames", lookahead_frames, 0);
+}
+
 void ModelConfig::Visit(OptionVisitor& v) {
   v.Group("features", features);
   v.Group("encoder", encoder);
+  v.Group("dynamic_chunk", dynamic_chunk);
   v.Group("ctc", ctc);
   v.Field("edge_padding_frames", edge_padding_frames);
   v.Field("vocab_size", vocab_size);
@@ -28,6 +53,8 @@ void ModelConfig::Visit(OptionVisitor& v) {
 void ModelConfig::Validate() const {
   features.Validate();
   encoder.Validate();
+  dynamic_chunk.Validate();
+  if (dynamic_chunk.probability > 0) MakeReach(Pattern::Parse(encoder.pattern), {});  // throws where it cannot be
   ctc.Validate();
   if (ctc.self_conditioning && encoder.intermediate_layers.empty()) {
     Throw("ctc.self_conditioning needs encoder.intermediate_layers, which is empty");

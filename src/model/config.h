@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "src/base/options.h"
 #include "src/frontend/feature_options.h"
@@ -23,9 +24,27 @@ struct CtcHeadOptions {
   void Validate() const;
 };
 
+// Dynamic chunk training (Zhang et al. 2020, U2): each batch is seen with another reach, so that one model serves any
+// latency. All in encoder frames.
+struct DynamicChunkOptions {
+  // Share of the batches that are seen in chunks; the others with encoder.pattern as it is. 0: the model knows one
+  // latency alone, that of its pattern.
+  double probability = 0;
+  // The chunk's frames are drawn between these, each doubling as likely as the next.
+  int min_frames = 1;
+  int max_frames = 32;
+  // Frames before the chunk are one of these.
+  std::vector<int> left_frames = {96};
+  // Frames ahead are one of these.
+  std::vector<int> lookahead_frames = {0};
+  void Visit(OptionVisitor& v);
+  void Validate() const;
+};
+
 struct ModelConfig {
   FeatureOptions features;
   EncoderOptions encoder;
+  DynamicChunkOptions dynamic_chunk;
   CtcHeadOptions ctc;
   // Encoder frames of digital silence that recognition puts before and after a recording, so that a word at
   // its very edge is heard as the words of training are, with a rest round them. Times are those of the recording.

@@ -2,6 +2,7 @@
 
 #include "src/base/error.h"
 #include "src/nn/dropout.h"
+#include "src/nn/frame_queue.h"
 
 namespace earshot {
 
@@ -66,12 +67,35 @@ CtcOutput CtcNetwork::Head(const EncoderOutput& encoded) {
   return out;
 }
 
-CtcOutput CtcNetwork::forward(const Tensor& features, const Tensor& lens) {
-  return Head(encoder_->forward(features, lens, conditioning(), blank()));
+CtcOutput CtcNetwork::forward(const Tensor& features, const Tensor& lens, const Reach* reach) {
+  return Head(encoder_->forward(features, lens, conditioning(), blank(), reach));
 }
 
 CtcOutput CtcNetwork::Stream(const Tensor& features, bool final, EncoderState& state) {
   return Head(encoder_->Stream(features, final, state, conditioning(), blank()));
+}
+
+std::vector<CtcOutput> CtcNetwork::StreamBatch(const std::vector<EncoderStep>& steps) {
+  const std::vector<EncoderOutput> encoded = encoder_->StreamBatch(steps, conditioning(), blank());
+  if (encoded.size() == 1) return {Head(encoded.front())};
+  EncoderOutput all;
+  std::vector<Tensor> x, gate, dropped;
+  std::vector<int64_t> counts;
+  for (const EncoderOutput& one : encoded) {
+    counts.push_back(one.x.size(1));
+    x.push_back(one.x);
+    if (one.gate.defined()) gate.push_back(one.gate);
+    if (one.dropped.defined()) dropped.push_back(one.dropped);
+  }
+  all.x = Join(x);
+  if (!gate.empty()) all.gate = Join(gate);
+  if (!dropped.empty()) all.dropped = Join(dropped);
+  const CtcOutput joined = Head(all);
+  const auto log_probs = Split(joined.log_probs, counts), gates = Split(joined.gate, counts);
+  std::vector<CtcOutput> out;
+  for (size_t i = 0; i < encoded.size(); ++i)
+    out.push_back({.log_probs = log_probs[i], .lens = encoded[i].lens, .gate = gates[i]});
+  return out;
 }
 
 int64_t CtcNetwork::NumParameters() const {

@@ -30,11 +30,14 @@ class CtcNetwork : public torch::nn::Module {
   // config.vocab_size must be set.
   explicit CtcNetwork(const ModelConfig& config);
 
-  // features: (N, T, C) float, normalised, zeros behind the end; lens: (N) int64 on the CPU.
-  CtcOutput forward(const torch::Tensor& features, const torch::Tensor& lens);
+  // features: (N, T, C) float, normalised, zeros behind the end; lens: (N) int64 on the CPU. reach: how far the
+  // encoder looks; null: as its options say.
+  CtcOutput forward(const torch::Tensor& features, const torch::Tensor& lens, const Reach* reach = nullptr);
 
   // The same for the next frames of a stream; see Encoder::Stream.
   CtcOutput Stream(const torch::Tensor& features, bool final, EncoderState& state);
+  // Of several streams at once; see Encoder::StreamBatch.
+  std::vector<CtcOutput> StreamBatch(const std::vector<EncoderStep>& steps);
 
   Encoder& encoder() { return *encoder_; }
   // What the encoder adds to its frames after an intermediate output; empty without self-conditioning.

@@ -45,6 +45,13 @@ struct GatedFrames {
   FramePositions positions;
 };
 
+// The next frames of one stream.
+struct BlockStep {
+  GatedFrames in;
+  bool final = false;
+  BlockState* state = nullptr;
+};
+
 class ConformerBlock : public torch::nn::Module {
  public:
   explicit ConformerBlock(const BlockOptions& options);
@@ -52,13 +59,16 @@ class ConformerBlock : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, const FrameContext& context);
   // The next frames in, the completed ones out, in order; `final` empties the state.
   GatedFrames Stream(const GatedFrames& in, bool final, BlockState& state);
+  // The same of several streams, each with N = 1: in inference they are computed together where each frame is computed
+  // by itself.
+  std::vector<GatedFrames> StreamBatch(const std::vector<BlockStep>& steps);
   // The attention map of this block for its input x: (N, H, T', T').
   torch::Tensor AttentionMap(const torch::Tensor& x, const FrameContext& context);
 
  private:
   // The same for inference, with the steps of inference.h.
   torch::Tensor Infer(const torch::Tensor& x, const FrameContext& context);
-  GatedFrames StreamInfer(const GatedFrames& in, bool final, BlockState& state);
+  std::vector<GatedFrames> StreamInfer(const std::vector<BlockStep>& steps);
 
   std::shared_ptr<FeedForward> first_, second_;
   std::shared_ptr<SelfAttention> attention_;

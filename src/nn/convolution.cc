@@ -4,6 +4,7 @@
 
 #include "src/base/error.h"
 #include "src/nn/dropout.h"
+#include "src/nn/frame_queue.h"
 
 namespace earshot {
 
@@ -39,14 +40,19 @@ Tensor Convolution::Project(const Tensor& x) {
   return Dropout(output_->forward(torch::silu(depthwise_norm_(x))), dropout_, is_training());
 }
 
-Tensor Convolution::Depthwise(const Tensor& x) {
+int64_t Convolution::ChunkOf(int64_t given) const {
+  if (options_.kind == ConvolutionKind::kCausal) return 0;
+  if (given > 0) return given;
+  return options_.kind == ConvolutionKind::kChunked ? options_.chunk : 0;
+}
+
+Tensor Convolution::Depthwise(const Tensor& x, int64_t chunk) {
   const int64_t n = x.size(0), frames = x.size(1), dim = x.size(2), k = options_.kernel, half = (k - 1) / 2;
   if (frames == 0) return x;
   const Tensor rows = x.transpose(1, 2);  // (N, D, T)
   if (options_.kind == ConvolutionKind::kCausal)
     return depthwise_(torch::constant_pad_nd(rows, {k - 1, 0})).transpose(1, 2);
-  const int64_t chunk = options_.chunk;
-  if (options_.kind == ConvolutionKind::kSymmetric || frames <= chunk) {
+  if (chunk == 0 || frames <= chunk) {
     return depthwise_(torch::constant_pad_nd(rows, {half, half})).transpose(1, 2);
   }
   // Each chunk with `half` frames before it, then zeros in place of what comes after it.
@@ -58,29 +64,28 @@ Tensor Convolution::Depthwise(const Tensor& x) {
   return out.view({n, chunks, dim, chunk}).permute({0, 1, 3, 2}).reshape({n, chunks * chunk, dim}).narrow(1, 0, frames);
 }
 
-Tensor Convolution::forward(const Tensor& x, const Tensor& mask) {
-  if (ForInference(*this, x)) return Infer(Normalize(x, *norm_, input_type()), mask).Value().to(x.scalar_type());
+Tensor Convolution::forward(const Tensor& x, const Tensor& mask, int64_t chunk) {
+  if (ForInference(*this, x)) return Infer(Normalize(x, *norm_, input_type()), mask, chunk).Value().to(x.scalar_type());
   Tensor h = Expand(x);
   if (mask.defined()) h = h * mask.to(h.scalar_type());
-  return Project(Depthwise(h));
+  return Project(Depthwise(h, ChunkOf(chunk)));
 }
 
 Convolution::Window Convolution::Advance(const Tensor& fresh, bool final, ConvolutionState& state) const {
   Window window;
   window.inputs = state.inputs.defined() ? torch::cat({state.inputs, fresh}, 1) : fresh;
   const int64_t received = state.first_input + window.inputs.size(1);
-  const int64_t k = options_.kernel, half = (k - 1) / 2;
+  const int64_t k = options_.kernel, half = (k - 1) / 2, chunk = ChunkOf(state.chunk);
+  const bool causal = options_.kind == ConvolutionKind::kCausal;
   int64_t ready = received;
-  if (!final && options_.kind == ConvolutionKind::kSymmetric) ready = received - half;
-  if (!final && options_.kind == ConvolutionKind::kChunked) ready = received / options_.chunk * options_.chunk;
+  if (!final && !causal) ready = chunk > 0 ? received / chunk * chunk : received - half;
   ready = std::max(ready, state.next_output);
   window.first = state.next_output - state.first_input;
   window.count = ready - state.next_output;
   state.next_output = ready;
   // What stands before the next output, aligned so that chunks of the inputs are chunks of the stream.
-  int64_t keep_from =
-      std::max<int64_t>(state.first_input, ready - (options_.kind == ConvolutionKind::kCausal ? k - 1 : half));
-  if (options_.kind == ConvolutionKind::kChunked) keep_from = keep_from / options_.chunk * options_.chunk;
+  int64_t keep_from = std::max<int64_t>(state.first_input, ready - (causal ? k - 1 : half));
+  if (chunk > 0) keep_from = keep_from / chunk * chunk;
   keep_from = std::max(keep_from, state.first_input);
   // A copy: a view would keep all the inputs alive.
   state.inputs = window.inputs.narrow(1, keep_from - state.first_input, received - keep_from).clone();
@@ -89,30 +94,49 @@ Convolution::Window Convolution::Advance(const Tensor& fresh, bool final, Convol
 }
 
 Tensor Convolution::Stream(const Tensor& x, bool final, ConvolutionState& state) {
-  if (ForInference(*this, x))
-    return StreamInfer(Normalize(x, *norm_, input_type()), final, state).Value().to(x.scalar_type());
+  if (ForInference(*this, x)) {
+    std::vector<ConvolutionStep> steps = {{.received = x.size(1), .final = final, .state = &state}};
+    return StreamInfer(Normalize(x, *norm_, input_type()), steps).Value().to(x.scalar_type());
+  }
   const Window window = Advance(Expand(x), final, state);
   if (window.count == 0) return Project(window.inputs.narrow(1, 0, 0));
-  return Project(Depthwise(window.inputs).narrow(1, window.first, window.count));
+  return Project(Depthwise(window.inputs, ChunkOf(state.chunk)).narrow(1, window.first, window.count));
 }
 
-Product Convolution::InferOutput(const Window& window) const {
+Activation Convolution::InferDepthwise(const Window& window, int64_t chunk) const {
   DepthwiseOptions o{.kernel = options_.kernel, .before = (options_.kernel - 1) / 2};
   o.weight = packed_depthwise_.defined() ? packed_depthwise_ : PackDepthwise(depthwise_->weight);
   o.bias = depthwise_->bias;
   if (options_.kind == ConvolutionKind::kCausal) o.before = options_.kernel - 1;
-  if (options_.kind == ConvolutionKind::kChunked) o.chunk = options_.chunk;
-  return output_->Multiply(
-      DepthwiseNormSilu(window.inputs, window.first, window.count, o, *depthwise_norm_, output_->input_type()));
+  o.chunk = ChunkOf(chunk);
+  return DepthwiseNormSilu(window.inputs, window.first, window.count, o, *depthwise_norm_, output_->input_type());
 }
 
-Product Convolution::Infer(const Activation& normed, const Tensor& mask) const {
+Product Convolution::Infer(const Activation& normed, const Tensor& mask, int64_t chunk) const {
   const Tensor inputs = Glu(expand_->Multiply(normed), mask);
-  return InferOutput({.inputs = inputs, .first = 0, .count = inputs.size(1)});
+  return output_->Multiply(InferDepthwise({.inputs = inputs, .first = 0, .count = inputs.size(1)}, chunk));
 }
 
-Product Convolution::StreamInfer(const Activation& normed, bool final, ConvolutionState& state) const {
-  return InferOutput(Advance(Glu(expand_->Multiply(normed), {}), final, state));
+Product Convolution::StreamInfer(const Activation& normed, std::vector<ConvolutionStep>& steps) const {
+  std::vector<int64_t> counts;
+  for (const ConvolutionStep& step : steps) counts.push_back(step.received);
+  const std::vector<Tensor> inputs = Split(Glu(expand_->Multiply(normed), {}), counts);
+  std::vector<Tensor> values, scales;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    ConvolutionStep& step = steps[i];
+    const Window window = Advance(inputs[i], step.final, *step.state);
+    step.completed = window.count;
+    if (window.count == 0 && steps.size() > 1) continue;
+    const Activation one = InferDepthwise(window, step.state->chunk);
+    values.push_back(one.values);
+    if (one.scale.defined()) scales.push_back(one.scale);
+  }
+  // Where no stream has any: none of the first.
+  if (values.empty()) {
+    const Activation none = InferDepthwise({.inputs = inputs[0], .first = 0, .count = 0}, steps[0].state->chunk);
+    return output_->Multiply(none);
+  }
+  return output_->Multiply({.values = Join(values), .scale = scales.empty() ? Tensor() : Join(scales)});
 }
 
 void Convolution::Prepack(InferencePrecision precision) { packed_depthwise_ = PackDepthwise(depthwise_->weight); }

@@ -15,6 +15,7 @@
 #include <torch/types.h>
 
 #include <memory>
+#include <vector>
 
 #include "src/base/options.h"
 #include "src/nn/linear.h"
@@ -37,22 +38,32 @@ struct ConvolutionState {
   torch::Tensor inputs;     // (N, t, D) of the depthwise kernel, from the first that is still needed
   int64_t first_input = 0;  // its position
   int64_t next_output = 0;  // position of the next frame to come out
+  int64_t chunk = 0;        // of this stream, see Reach::convolution_chunk
+};
+
+// The next frames of one of several streams.
+struct ConvolutionStep {
+  int64_t received = 0;  // frames
+  bool final = false;
+  ConvolutionState* state = nullptr;
+  int64_t completed = 0;  // an output: frames
 };
 
 class Convolution : public torch::nn::Module, public Prepackable {
  public:
   Convolution(const ConvolutionOptions& options, int64_t dim, double dropout, bool bias);
 
-  // x: (N, T, D); mask: (N, T, 1) float, 0 behind the end of an utterance, or undefined.
+  // x: (N, T, D); mask: (N, T, 1) float, 0 behind the end of an utterance, or undefined; chunk: Reach's, or 0.
   // Returns (N, T, D), to be added to x.
-  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& mask);
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& mask, int64_t chunk = 0);
 
   // x: (N, t, D), the next frames. Returns those that became complete, in order; with `final` all.
   torch::Tensor Stream(const torch::Tensor& x, bool final, ConvolutionState& state);
 
   // The same for inference, behind the norm, which the caller has computed together with what came before.
-  Product Infer(const Activation& normed, const torch::Tensor& mask) const;
-  Product StreamInfer(const Activation& normed, bool final, ConvolutionState& state) const;
+  Product Infer(const Activation& normed, const torch::Tensor& mask, int64_t chunk) const;
+  // normed: the next frames of several streams, one after the other. Those that became complete, in the same order.
+  Product StreamInfer(const Activation& normed, std::vector<ConvolutionStep>& steps) const;
   const torch::nn::LayerNormImpl& norm() const { return *norm_; }
   torch::ScalarType input_type() const { return expand_->input_type(); }
 
@@ -68,10 +79,12 @@ class Convolution : public torch::nn::Module, public Prepackable {
   Window Advance(const torch::Tensor& fresh, bool final, ConvolutionState& state) const;
   torch::Tensor Expand(const torch::Tensor& x);  // norm, pointwise, GLU
   // (N, T, D) -> (N, T, D), zeros beyond both ends.
-  torch::Tensor Depthwise(const torch::Tensor& x);
+  torch::Tensor Depthwise(const torch::Tensor& x, int64_t chunk);
   torch::Tensor Project(const torch::Tensor& x);  // norm, SiLU, pointwise, dropout
-  // Depthwise, norm, SiLU, pointwise.
-  Product InferOutput(const Window& window) const;
+  // Depthwise, norm, SiLU.
+  Activation InferDepthwise(const Window& window, int64_t chunk) const;
+  // What the kernel may see behind a frame ends with the chunk of this many frames; 0: it does not. given: Reach's.
+  int64_t ChunkOf(int64_t given) const;
 
   ConvolutionOptions options_;
   double dropout_;

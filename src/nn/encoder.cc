@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/base/work.h"
 #include "src/nn/dropout.h"
 
 namespace earshot {
@@ -81,7 +82,7 @@ bool Encoder::IsIntermediate(size_t layer) const {
   return std::find(layers.begin(), layers.end(), static_cast<int>(layer) + 1) != layers.end();
 }
 
-Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens) {
+Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens, const Reach* reach) {
   Prepared p;
   p.x = subsampling_->forward(features);
   if (options_.input_scale != 1.0) p.x = p.x * options_.input_scale;
@@ -99,7 +100,8 @@ Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens) {
     p.context.gate = gate.unsqueeze(2);
     p.context.log_gate = gate.log();
   }
-  p.context.plan = MakeAttentionPlan(pattern_, {.num_queries = frames, .num_keys = frames});
+  p.context.plan = MakeAttentionPlan(reach ? reach->pattern : pattern_, {.num_queries = frames, .num_keys = frames});
+  if (reach) p.context.convolution_chunk = reach->convolution_chunk;
   p.context.rotary = MakeRotaryTable(0, frames, options_.dim / options_.heads, p.x.device());
   return p;
 }
@@ -108,24 +110,27 @@ Tensor Encoder::BlankOf(const Tensor& x, const BlankProbability& blank) const {
   return blank && IsIntermediate(static_cast<size_t>(skipper_.from_layer() - 1)) ? blank(x) : Tensor();
 }
 
-RestoredFrames Encoder::RunSkipping(const Tensor& x, const Tensor& gate, const Conditioning& conditioning,
-                                    const BlankProbability& blank) {
+RestoredFrames Encoder::RunSkipping(const GatedFrames& all, const Conditioning& conditioning,
+                                    const BlankProbability& blank, const Reach* reach) {
   SkipState state;
-  GatedFrames frames{.x = x, .gate = gate, .positions = FramePositions::Range(0, x.size(1))};
-  frames = skipper_.TakeOut(frames, BlankOf(x, blank), true, state);
+  std::vector<BlockState> blocks = StartBlocks(reach);
+  GatedFrames frames = skipper_.TakeOut(all, BlankOf(all.x, blank), true, state);
   for (size_t i = static_cast<size_t>(skipper_.from_layer()); i < blocks_.size(); ++i) {
-    BlockState block;
-    frames = blocks_[i]->Stream(frames, true, block);
+    CountWork({.block_frames = frames.x.size(1)});
+    frames = blocks_[i]->Stream(frames, true, blocks[i]);
     if (IsIntermediate(i) && conditioning) frames.x = frames.x + conditioning(frames.x);
   }
   return skipper_.PutBack(frames, state);
 }
 
 EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const Conditioning& conditioning,
-                               const BlankProbability& blank) {
-  Prepared p = Prepare(features, lens);
+                               const BlankProbability& blank, const Reach* reach) {
+  Prepared p = Prepare(features, lens, reach);
   EncoderOutput out;
-  const bool skips = skipper_.enabled() && !is_training() && !torch::GradMode::is_enabled();
+  const bool inference = !is_training() && !torch::GradMode::is_enabled();
+  const bool skips = inference && skipper_.enabled();
+  const int64_t frames = p.lens.sum().item<int64_t>();
+  if (inference) CountWork({.frames = frames});
   Tensor x = Dropout(p.x, options_.dropout, is_training());
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const double drop = options_.layer_drop * static_cast<double>(i + 1) / static_cast<double>(blocks_.size());
@@ -133,6 +138,7 @@ EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const
       if (IsIntermediate(i)) out.intermediate.push_back(x);
       continue;
     }
+    if (inference) CountWork({.block_frames = frames});
     x = blocks_[i]->forward(x, p.context);
     if (IsIntermediate(i)) {
       out.intermediate.push_back(x);
@@ -143,11 +149,13 @@ EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const
     Tensor all = torch::zeros_like(x);
     out.dropped = torch::zeros({x.size(0), x.size(1)}, x.options().dtype(torch::kBool));
     for (int64_t n = 0; n < x.size(0); ++n) {
-      const int64_t frames = p.lens[n].item<int64_t>();
-      const RestoredFrames one = RunSkipping(x.narrow(0, n, 1).narrow(1, 0, frames),
-                                             p.context.gate.narrow(0, n, 1).narrow(1, 0, frames), conditioning, blank);
-      all.narrow(0, n, 1).narrow(1, 0, frames).copy_(one.x);
-      out.dropped.narrow(0, n, 1).narrow(1, 0, frames).copy_(one.dropped);
+      const int64_t len = p.lens[n].item<int64_t>();
+      const RestoredFrames one = RunSkipping({.x = x.narrow(0, n, 1).narrow(1, 0, len),
+                                              .gate = p.context.gate.narrow(0, n, 1).narrow(1, 0, len),
+                                              .positions = FramePositions::Range(0, len)},
+                                             conditioning, blank, reach);
+      all.narrow(0, n, 1).narrow(1, 0, len).copy_(one.x);
+      out.dropped.narrow(0, n, 1).narrow(1, 0, len).copy_(one.dropped);
     }
     x = all;
     break;
@@ -161,7 +169,7 @@ EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const
 Tensor Encoder::AttentionMap(const Tensor& features, const Tensor& lens, int layer, const Conditioning& conditioning) {
   if (layer < 1 || layer > static_cast<int>(blocks_.size()))
     Throw("layer {}: the encoder has the layers 1 to {}", layer, blocks_.size());
-  Prepared p = Prepare(features, lens);
+  Prepared p = Prepare(features, lens, nullptr);
   Tensor x = p.x;
   for (int i = 0; i + 1 < layer; ++i) {
     x = blocks_[static_cast<size_t>(i)]->forward(x, p.context);
@@ -170,27 +178,39 @@ Tensor Encoder::AttentionMap(const Tensor& features, const Tensor& lens, int lay
   return blocks_[static_cast<size_t>(layer - 1)]->AttentionMap(x, p.context).mean(1);
 }
 
-EncoderState Encoder::StartStream() const {
+std::vector<BlockState> Encoder::StartBlocks(const Reach* reach) const {
+  std::vector<BlockState> blocks(blocks_.size());
+  if (!reach) return blocks;
+  const auto pattern = std::make_shared<const Pattern>(reach->pattern);
+  for (BlockState& block : blocks) {
+    block.attention.pattern = pattern;
+    block.convolution.chunk = reach->convolution_chunk;
+  }
+  return blocks;
+}
+
+EncoderState Encoder::StartStream(const Reach* reach) const {
+  if (reach) {
+    const bool same_parts = !reach->pattern.learned() && !pattern_.learned() && !reach->pattern.hierarchical() &&
+                            !pattern_.hierarchical() && !reach->pattern.memory() == !pattern_.memory();
+    if (!same_parts)
+      Throw("an encoder with the pattern {} cannot look as {} says: blocks, cells and memory are parts of the network",
+            pattern_.ToString(), reach->pattern.ToString());
+  }
   EncoderState state;
-  state.blocks.resize(blocks_.size());
+  state.blocks = StartBlocks(reach);
   return state;
 }
 
-EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& state, const Conditioning& conditioning,
-                              const BlankProbability& blank) {
-  EARSHOT_CHECK(state.blocks.size() == blocks_.size(), "state of {} blocks for an encoder of {}", state.blocks.size(),
+GatedFrames Encoder::Begin(const EncoderStep& step) {
+  const auto& [features, final, state] = step;
+  EARSHOT_CHECK(state->blocks.size() == blocks_.size(), "state of {} blocks for an encoder of {}", state->blocks.size(),
                 blocks_.size());
-  const Tensor pending = state.subsampling.frames;
+  const Tensor pending = state->subsampling.frames;
   EARSHOT_CHECK(features.defined() || pending.defined() || final, "a step of a stream without frames");
-  EncoderOutput out;
-  if (!features.defined() && !pending.defined()) {  // nothing ever came
-    out.lens = torch::zeros({1}, torch::kInt64);
-    out.x = torch::zeros({1, 0, options_.dim});
-    return out;
-  }
   const Tensor fresh = features.defined() ? features : pending.narrow(1, 0, 0);
   const Tensor seen = pending.defined() ? torch::cat({pending, fresh}, 1) : fresh;
-  Tensor x = subsampling_->Stream(fresh, final, state.subsampling);
+  Tensor x = subsampling_->Stream(fresh, final, state->subsampling);
   if (options_.input_scale != 1.0) x = x * options_.input_scale;
   GatedFrames frames{.x = x.to(torch::kFloat)};
   Tensor energy;
@@ -199,25 +219,67 @@ EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& 
   }
   const Tensor gate = gate_->forward(frames.x, energy);
   if (gate.defined()) frames.gate = gate.unsqueeze(2);
-  frames.positions = FramePositions::Range(state.frames, x.size(1));
-  state.frames += x.size(1);
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    frames = blocks_[i]->Stream(frames, final, state.blocks[i]);
-    if (IsIntermediate(i)) {
-      out.intermediate.push_back(frames.x);
-      if (conditioning) frames.x = frames.x + conditioning(frames.x);
+  frames.positions = FramePositions::Range(state->frames, x.size(1));
+  state->frames += x.size(1);
+  CountWork({.frames = x.size(0) * x.size(1)});
+  return frames;
+}
+
+EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& state, const Conditioning& conditioning,
+                              const BlankProbability& blank) {
+  return StreamBatch({{.features = features, .final = final, .state = &state}}, conditioning, blank).front();
+}
+
+std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& steps, const Conditioning& conditioning,
+                                                const BlankProbability& blank) {
+  // Streams to which nothing ever came have nothing to give.
+  std::vector<EncoderOutput> out(steps.size());
+  std::vector<EncoderStep> others;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (steps[i].final && !steps[i].features.defined() && !steps[i].state->subsampling.frames.defined()) {
+      out[i].x = torch::zeros({1, 0, options_.dim}, parameters().front().device());
+      out[i].lens = torch::zeros({1}, torch::kInt64);
+    } else {
+      others.push_back(steps[i]);
+      places.push_back(i);
     }
-    if (SkipsBehind(i)) frames = skipper_.TakeOut(frames, BlankOf(frames.x, blank), final, state.skip);
   }
-  if (skipper_.enabled()) {
-    const RestoredFrames all = skipper_.PutBack(frames, state.skip);
-    frames.x = all.x;
-    frames.gate = all.gate;
-    out.dropped = all.dropped;
+  if (others.size() < steps.size()) {
+    if (others.empty()) return out;
+    std::vector<EncoderOutput> given = StreamBatch(others, conditioning, blank);
+    for (size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(given[i]);
+    return out;
   }
-  out.x = frames.x;
-  out.lens = torch::full({frames.x.size(0)}, frames.x.size(1), torch::kInt64);
-  if (frames.gate.defined()) out.gate = frames.gate.squeeze(2);
+  std::vector<BlockStep> blocks;
+  for (const EncoderStep& step : steps) blocks.push_back({.in = Begin(step), .final = step.final});
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    for (size_t i = 0; i < steps.size(); ++i) {
+      blocks[i].state = &steps[i].state->blocks[layer];
+      CountWork({.block_frames = blocks[i].in.x.size(0) * blocks[i].in.x.size(1)});
+    }
+    std::vector<GatedFrames> frames = blocks_[layer]->StreamBatch(blocks);
+    for (size_t i = 0; i < steps.size(); ++i) {
+      GatedFrames& one = blocks[i].in = std::move(frames[i]);
+      if (IsIntermediate(layer)) {
+        out[i].intermediate.push_back(one.x);
+        if (conditioning) one.x = one.x + conditioning(one.x);
+      }
+      if (SkipsBehind(layer)) one = skipper_.TakeOut(one, BlankOf(one.x, blank), steps[i].final, steps[i].state->skip);
+    }
+  }
+  for (size_t i = 0; i < steps.size(); ++i) {
+    GatedFrames& one = blocks[i].in;
+    if (skipper_.enabled()) {
+      const RestoredFrames all = skipper_.PutBack(one, steps[i].state->skip);
+      one.x = all.x;
+      one.gate = all.gate;
+      out[i].dropped = all.dropped;
+    }
+    out[i].x = one.x;
+    out[i].lens = torch::full({one.x.size(0)}, one.x.size(1), torch::kInt64);
+    if (one.gate.defined()) out[i].gate = one.gate.squeeze(2);
+  }
   return out;
 }
 

@@ -25,6 +25,7 @@
 #include "src/nn/conformer_block.h"
 #include "src/nn/frame_skipper.h"
 #include "src/nn/gate.h"
+#include "src/nn/reach.h"
 #include "src/nn/subsampling.h"
 
 namespace earshot {
@@ -69,6 +70,13 @@ struct EncoderState {
   int64_t frames = 0;  // encoder frames so far
 };
 
+// The next features of one stream; see Encoder::Stream.
+struct EncoderStep {
+  torch::Tensor features;  // (1, t, C), or undefined for none
+  bool final = false;
+  EncoderState* state = nullptr;
+};
+
 class Encoder : public torch::nn::Module {
  public:
   // num_features: C of the front end.
@@ -81,14 +89,21 @@ class Encoder : public torch::nn::Module {
   // gate alone decides.
   using BlankProbability = std::function<torch::Tensor(const torch::Tensor&)>;
 
-  // features: (N, T, C) float, normalised; lens: (N) int64 on the CPU, frames before padding.
+  // features: (N, T, C) float, normalised; lens: (N) int64 on the CPU, frames before padding. reach: how far it looks;
+  // null: as its options say.
   EncoderOutput forward(const torch::Tensor& features, const torch::Tensor& lens, const Conditioning& conditioning = {},
-                        const BlankProbability& blank = {});
+                        const BlankProbability& blank = {}, const Reach* reach = nullptr);
 
-  EncoderState StartStream() const;
+  // Throws Error where the reach does not suit the encoder (see MakeReach).
+  EncoderState StartStream(const Reach* reach = nullptr) const;
   // features: (N, t, C), or undefined for none; `final`: the stream ends here.
   EncoderOutput Stream(const torch::Tensor& features, bool final, EncoderState& state,
                        const Conditioning& conditioning = {}, const BlankProbability& blank = {});
+
+  // The same of several streams, each with N = 1 and a reach of its own: their frames go through the linear layers
+  // together, none is padded. What each stream gets is what it would get alone, but for the rounding of sums.
+  std::vector<EncoderOutput> StreamBatch(const std::vector<EncoderStep>& steps, const Conditioning& conditioning = {},
+                                         const BlankProbability& blank = {});
 
   // Mean over heads of the attention of one block (from 1): (N, T', T').
   torch::Tensor AttentionMap(const torch::Tensor& features, const torch::Tensor& lens, int layer,
@@ -104,7 +119,7 @@ class Encoder : public torch::nn::Module {
     FrameContext context;
     torch::Tensor lens;
   };
-  Prepared Prepare(const torch::Tensor& features, const torch::Tensor& lens);
+  Prepared Prepare(const torch::Tensor& features, const torch::Tensor& lens, const Reach* reach);
   // (N, T, C) -> (N, ceil(T / factor)) mean energy over the frames of each encoder frame.
   torch::Tensor Energy(const torch::Tensor& features, int64_t frames) const;
   bool IsIntermediate(size_t layer) const;
@@ -112,8 +127,11 @@ class Encoder : public torch::nn::Module {
   bool SkipsBehind(size_t layer) const { return static_cast<int>(layer) + 1 == skipper_.from_layer(); }
   torch::Tensor BlankOf(const torch::Tensor& x, const BlankProbability& blank) const;
   // The blocks behind the one that frames leave, of one utterance: (1, t, D) whole.
-  RestoredFrames RunSkipping(const torch::Tensor& x, const torch::Tensor& gate, const Conditioning& conditioning,
-                             const BlankProbability& blank);
+  RestoredFrames RunSkipping(const GatedFrames& frames, const Conditioning& conditioning, const BlankProbability& blank,
+                             const Reach* reach);
+  std::vector<BlockState> StartBlocks(const Reach* reach) const;
+  // Subsampling and gate.
+  GatedFrames Begin(const EncoderStep& step);
 
   EncoderOptions options_;
   Pattern pattern_;

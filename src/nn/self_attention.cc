@@ -240,7 +240,7 @@ Tensor SelfAttention::MemoryInStream(int64_t ready, SelfAttentionState& state) {
 void SelfAttention::Forget(SelfAttentionState& state) const {
   std::vector<int64_t> kept, kept_positions;
   for (size_t i = 0; i < state.key_positions.size(); ++i) {
-    if (pattern_.Forgettable(state.key_positions[i], state.next_query)) continue;
+    if (PatternOf(state).Forgettable(state.key_positions[i], state.next_query)) continue;
     kept.push_back(static_cast<int64_t>(i));
     kept_positions.push_back(state.key_positions[i]);
   }
@@ -268,21 +268,22 @@ FramePositions FramePositions::Range(int64_t first, int64_t num) {
   return positions;
 }
 
-Tensor SelfAttention::Stream(const Tensor& x, const Tensor& log_gate, const FramePositions& positions, bool final,
-                             SelfAttentionState& state) {
-  EARSHOT_CHECK(positions.size() == x.size(1), "{} positions for {} frames", positions.size(), x.size(1));
-  const Projected p = Project(x, RotaryOf(positions, x.size(2) / heads_, x.device()));
+Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) {
+  SelfAttentionState& state = *step.state;
+  const FramePositions& positions = *step.positions;
+  EARSHOT_CHECK(positions.size() == p.q.size(2), "{} positions for {} frames", positions.size(), p.q.size(2));
   state.pending_q = Append(state.pending_q, p.q, 2);
   state.k = Append(state.k, p.k, 2);
   state.v = Append(state.v, p.v, 2);
-  if (log_gate.defined()) state.log_gate = Append(state.log_gate, log_gate, 1);
+  if (step.log_gate.defined()) state.log_gate = Append(state.log_gate, step.log_gate, 1);
   state.key_positions.insert(state.key_positions.end(), positions.at.begin(), positions.at.end());
   state.pending_positions.insert(state.pending_positions.end(), positions.at.begin(), positions.at.end());
-  AcceptSummaries(p, log_gate, positions, final, state);
+  AcceptSummaries(p, step.log_gate, positions, step.final, state);
   state.received = positions.received;
 
-  const int64_t ready = final ? state.received : std::max(pattern_.ReadyQueries(state.received), state.next_query);
-  if (ready == state.next_query) return x.narrow(1, 0, 0);
+  const Pattern& pattern = PatternOf(state);
+  const int64_t ready = step.final ? state.received : std::max(pattern.ReadyQueries(state.received), state.next_query);
+  if (ready == state.next_query) return {};
   const auto pending_end = std::lower_bound(state.pending_positions.begin(), state.pending_positions.end(), ready);
   const int64_t count = pending_end - state.pending_positions.begin();
   PlanOptions options{.num_queries = count,
@@ -295,11 +296,11 @@ Tensor SelfAttention::Stream(const Tensor& x, const Tensor& log_gate, const Fram
     memory = MemoryInStream(ready, state);
     options.memory_chunks.last = options.memory_chunks.first + memory.size(1) - 1;
   }
-  Tensor out = x.narrow(1, 0, 0);
+  Tensor heads;
   if (count > 0) {
     AttentionInputs in{.q = state.pending_q.narrow(2, 0, count)};
     Rows rows = FrameRows(state.k, state.v, state.log_gate);
-    if (pattern_.hierarchical()) {
+    if (pattern.hierarchical()) {
       const std::vector<Cells> levels(state.cells.levels.begin() + 1, state.cells.levels.end());
       for (const Cells& cells : levels) options.cells.push_back({cells.first, cells.end() - 1});
       AddCells(levels, rows);
@@ -312,13 +313,45 @@ Tensor SelfAttention::Stream(const Tensor& x, const Tensor& log_gate, const Fram
       in.selection = selected.blocks;
       in.selection_score = selected.score;
     }
-    out = Output(HybridAttention(in, MakeAttentionPlan(pattern_, options)), ForInference(*this, x));
+    heads = HybridAttention(in, MakeAttentionPlan(pattern, options));
     state.pending_q = state.pending_q.narrow(2, count, state.pending_q.size(2) - count);
     state.pending_positions.erase(state.pending_positions.begin(), pending_end);
   }
   state.next_query = ready;
   Forget(state);
-  return out;
+  return heads;
+}
+
+Tensor SelfAttention::Stream(const SelfAttentionStep& step) {
+  const Tensor& x = step.x;
+  const Tensor heads = Attend(Project(x, RotaryOf(*step.positions, x.size(2) / heads_, x.device())), step);
+  return heads.defined() ? Output(heads, ForInference(*this, x)) : x.narrow(1, 0, 0);
+}
+
+std::vector<Tensor> SelfAttention::StreamBatch(const std::vector<SelfAttentionStep>& steps) {
+  if (steps.size() == 1) return {Stream(steps.front())};
+  std::vector<Tensor> x, cos, sin;
+  std::vector<int64_t> counts;
+  for (const SelfAttentionStep& step : steps) {
+    const RotaryTable table = RotaryOf(*step.positions, step.x.size(2) / heads_, step.x.device());
+    x.push_back(step.x);
+    cos.push_back(table.cos);
+    sin.push_back(table.sin);
+    counts.push_back(step.x.size(1));
+  }
+  const Projected all = Project(torch::cat(x, 1), {.cos = torch::cat(cos), .sin = torch::cat(sin)});
+  const auto normed = Split(all.normed, counts), q = Split(all.q, counts, 2), k = Split(all.k, counts, 2),
+             v = Split(all.v, counts, 2), plain_k = Split(all.plain_k, counts, 2);
+  std::vector<Tensor> heads;
+  std::vector<int64_t> ready;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const Tensor attended =
+        Attend({.normed = normed[i], .q = q[i], .k = k[i], .v = v[i], .plain_k = plain_k[i]}, steps[i]);
+    ready.push_back(attended.defined() ? attended.size(2) : 0);
+    if (attended.defined()) heads.push_back(attended);
+  }
+  if (heads.empty()) return std::vector<Tensor>(steps.size(), x.front().narrow(1, 0, 0));
+  return Split(Output(torch::cat(heads, 2), ForInference(*this, x.front())), ready);
 }
 
 }  // namespace earshot

@@ -25,6 +25,7 @@ struct FrameContext {
   torch::Tensor log_gate;  // (N, T') float; undefined: no gate
   AttentionPlan plan;
   RotaryTable rotary;
+  int64_t convolution_chunk = 0;  // Reach::convolution_chunk
 };
 
 // Which frames of a stream come next: all from `received` of the call before up to `received` of this one, but for
@@ -39,10 +40,11 @@ struct FramePositions {
 
 // The past of one layer in a stream, bounded when the pattern is.
 struct SelfAttentionState {
-  torch::Tensor k, v;                  // (N, H, t, d), keys that may still be seen, with positions
-  torch::Tensor log_gate;              // (N, t), of the same keys
-  std::vector<int64_t> key_positions;  // of the same keys
-  torch::Tensor pending_q;             // (N, H, p, d), with positions: queries that wait for what they look ahead at
+  std::shared_ptr<const Pattern> pattern;  // of this stream; null: the module's
+  torch::Tensor k, v;                      // (N, H, t, d), keys that may still be seen, with positions
+  torch::Tensor log_gate;                  // (N, t), of the same keys
+  std::vector<int64_t> key_positions;      // of the same keys
+  torch::Tensor pending_q;  // (N, H, p, d), with positions: queries that wait for what they look ahead at
   std::vector<int64_t> pending_positions;  // of the same queries
   CellState cells;                         // of a hierarchy
   torch::Tensor open_x, open_weight;       // (N, t, D), (N, t): normalised frames whose block is not whole
@@ -55,6 +57,15 @@ struct SelfAttentionState {
   int64_t next_query = 0;                  // the frames before this position are given out
 };
 
+// The next frames of one stream.
+struct SelfAttentionStep {
+  torch::Tensor x;         // (N, t, D)
+  torch::Tensor log_gate;  // (N, t), or undefined
+  const FramePositions* positions = nullptr;
+  bool final = false;
+  SelfAttentionState* state = nullptr;
+};
+
 class SelfAttention : public torch::nn::Module {
  public:
   SelfAttention(const Pattern& pattern, int64_t dim, int64_t heads, double dropout, bool bias);
@@ -62,9 +73,10 @@ class SelfAttention : public torch::nn::Module {
   // x: (N, T', D) -> (N, T', D), to be added to x.
   torch::Tensor forward(const torch::Tensor& x, const FrameContext& context);
 
-  // x: (N, t, D), the next frames; log_gate: (N, t) or undefined. Returns those whose keys are all there.
-  torch::Tensor Stream(const torch::Tensor& x, const torch::Tensor& log_gate, const FramePositions& positions,
-                       bool final, SelfAttentionState& state);
+  // Returns the frames whose keys are all there.
+  torch::Tensor Stream(const SelfAttentionStep& step);
+  // The same of several streams, each with N = 1: their frames go through the linear layers together.
+  std::vector<torch::Tensor> StreamBatch(const std::vector<SelfAttentionStep>& steps);
 
   // The attention map that forward would use: (N, H, T', T'); a cell's weight spread over its frames, memory left out.
   torch::Tensor Weights(const torch::Tensor& x, const FrameContext& context);
@@ -76,6 +88,8 @@ class SelfAttention : public torch::nn::Module {
     torch::Tensor plain_k;  // without; only where cells are made of it
   };
   Projected Project(const torch::Tensor& x, const RotaryTable& rotary);
+  // The heads of the frames that became ready, (N, H, t', d); undefined: none.
+  torch::Tensor Attend(const Projected& p, const SelfAttentionStep& step);
   AttentionInputs Inputs(const torch::Tensor& x, const FrameContext& context);
   torch::Tensor Output(const torch::Tensor& heads, bool inference);  // (N, H, T', d) -> (N, T', D)
 
@@ -97,6 +111,7 @@ class SelfAttention : public torch::nn::Module {
   SelectedBlocks SelectInStream(int64_t first_query, int64_t num_queries, const SelfAttentionState& state) const;
   torch::Tensor MemoryInStream(int64_t ready, SelfAttentionState& state);
   void Forget(SelfAttentionState& state) const;
+  const Pattern& PatternOf(const SelfAttentionState& state) const { return state.pattern ? *state.pattern : pattern_; }
 
   Pattern pattern_;
   int64_t heads_;

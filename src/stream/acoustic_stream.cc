@@ -33,8 +33,8 @@ AcousticFrames Cut(const CtcOutput& output, int64_t begin, int64_t end) {
 
 class StatefulStream : public AcousticStream {
  public:
-  explicit StatefulStream(std::shared_ptr<const AsrModel> model)
-      : model_(std::move(model)), state_(model_->network().encoder().StartStream()) {}
+  StatefulStream(std::shared_ptr<const AsrModel> model, const Reach* reach)
+      : model_(std::move(model)), state_(model_->network().encoder().StartStream(reach)) {}
 
   AcousticFrames Accept(std::span<const float> features, bool final) override {
     if (features.empty() && !(final && started_)) return {};
@@ -122,8 +122,8 @@ void WindowOptions::Validate() const {
     Throw("window.window_s is {}, expected at least twice overlap_s ({}) and at most 3600", window_s, overlap_s);
 }
 
-std::unique_ptr<AcousticStream> MakeStatefulStream(std::shared_ptr<const AsrModel> model) {
-  return std::make_unique<StatefulStream>(std::move(model));
+std::unique_ptr<AcousticStream> MakeStatefulStream(std::shared_ptr<const AsrModel> model, const Reach* reach) {
+  return std::make_unique<StatefulStream>(std::move(model), reach);
 }
 
 std::unique_ptr<AcousticStream> MakeWindowedStream(std::shared_ptr<const AsrModel> model,
@@ -131,10 +131,10 @@ std::unique_ptr<AcousticStream> MakeWindowedStream(std::shared_ptr<const AsrMode
   return std::make_unique<WindowedStream>(std::move(model), options);
 }
 
-std::unique_ptr<AcousticStream> MakeAcousticStream(std::shared_ptr<const AsrModel> model,
-                                                   const WindowOptions& options) {
-  const bool bounded = model->network().encoder().pattern().Bounded();
-  return bounded ? MakeStatefulStream(std::move(model)) : MakeWindowedStream(std::move(model), options);
+std::unique_ptr<AcousticStream> MakeAcousticStream(std::shared_ptr<const AsrModel> model, const WindowOptions& options,
+                                                   const Reach* reach) {
+  const bool bounded = reach ? reach->pattern.Bounded() : model->network().encoder().pattern().Bounded();
+  return bounded ? MakeStatefulStream(std::move(model), reach) : MakeWindowedStream(std::move(model), options);
 }
 
 }  // namespace earshot

@@ -45,10 +45,11 @@ class AcousticStream {
   virtual AcousticFrames Accept(std::span<const float> features, bool final) = 0;
 };
 
-// The one that suits the model's pattern.
-std::unique_ptr<AcousticStream> MakeAcousticStream(std::shared_ptr<const AsrModel> model, const WindowOptions& options);
+// The one that suits the model's pattern, or the reach, if one is given.
+std::unique_ptr<AcousticStream> MakeAcousticStream(std::shared_ptr<const AsrModel> model, const WindowOptions& options,
+                                                   const Reach* reach = nullptr);
 // With the encoder's state, which grows without end unless the pattern is bounded.
-std::unique_ptr<AcousticStream> MakeStatefulStream(std::shared_ptr<const AsrModel> model);
+std::unique_ptr<AcousticStream> MakeStatefulStream(std::shared_ptr<const AsrModel> model, const Reach* reach = nullptr);
 std::unique_ptr<AcousticStream> MakeWindowedStream(std::shared_ptr<const AsrModel> model, const WindowOptions& options);
 
 }  // namespace earshot

@@ -20,7 +20,7 @@ class Recording {
       : model_(std::move(model)),
         callbacks_(callbacks),
         features_(model_->extractor()),
-        acoustic_(MakeAcousticStream(model_, options.window)),
+        acoustic_(MakeAcousticStream(model_, options.window, options.reach ? &*options.reach : nullptr)),
         decoder_(model_->tokenizer(), model_->encoder_frame_s()),
         segmenter_(options.segmenter),
         edge_(model_->EdgePadding()) {
@@ -88,6 +88,7 @@ class Recording {
     for (Segment& segment : segments) {
       if (!transcript_.text.empty()) transcript_.text += ' ';
       transcript_.text += segment.text;
+      if (callbacks_.segment) callbacks_.segment(segment);
       transcript_.segments.push_back(std::move(segment));
     }
   }

@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "src/audio/audio_reader.h"
@@ -25,6 +26,8 @@ namespace earshot {
 struct TranscriberOptions {
   // Seconds of audio that go through the network at a time: longer is faster, up to some 20 s, and holds more memory.
   double chunk_s = 20;
+  // How far the encoder looks. nullopt: as the model's pattern says.
+  std::optional<Reach> reach{};
   // Only for patterns that are not bounded.
   WindowOptions window{};
   SegmenterOptions segmenter{};
@@ -40,6 +43,8 @@ struct TranscribeCallbacks {
   std::function<void(double done_s)> progress;
   // The gate of the next encoder frames, (t'), in (0, 1]. Never called where the model has none.
   std::function<void(std::span<const float> gate)> gate;
+  // The next segment, as soon as it is complete.
+  std::function<void(const Segment& segment)> segment;
 };
 
 class Transcriber {

@@ -58,18 +58,20 @@ std::string FormatJson(const Transcript& transcript, const std::string& name) {
   return root.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+// A field of NIST's formats, which blanks part.
+std::string Field(const std::string& text) {
+  std::string one = CleanLine(text);
+  std::replace(one.begin(), one.end(), ' ', '_');
+  return one.empty() ? std::string("_") : one;
+}
+
 std::string FormatCtm(const Transcript& transcript, const std::string& name) {
-  const auto field = [](const std::string& text) {
-    std::string one = CleanLine(text);
-    std::replace(one.begin(), one.end(), ' ', '_');
-    return one.empty() ? std::string("_") : one;
-  };
-  const std::string recording = field(name);
+  const std::string recording = Field(name);
   std::string out;
   for (const Segment& segment : transcript.segments) {
     for (const Word& word : segment.words) {
       out += fmt::format("{} 1 {:.3f} {:.3f} {} {:.4f}\n", recording, word.start_s,
-                         std::max(0.0, word.end_s - word.start_s), field(word.text), word.confidence);
+                         std::max(0.0, word.end_s - word.start_s), Field(word.text), word.confidence);
     }
   }
   return out;
@@ -201,6 +203,32 @@ std::string FormatTranscript(const Transcript& transcript, OutputFormat format, 
   }
   EARSHOT_CHECK(false, "output format {}", static_cast<int>(format));
   return "";
+}
+
+SpeechFormat ParseSpeechFormat(const std::string& name) {
+  if (name == "rttm") return SpeechFormat::kRttm;
+  if (name == "json") return SpeechFormat::kJson;
+  Throw("speech format '{}' is not known{}", name, Suggestion(name, {"rttm", "json"}));
+}
+
+std::string Extension(SpeechFormat format) { return format == SpeechFormat::kRttm ? ".rttm" : ".json"; }
+
+std::string FormatSpeech(const std::vector<SpeechSegment>& segments, double duration_s, SpeechFormat format,
+                         const std::string& name) {
+  if (format == SpeechFormat::kRttm) {
+    std::string out;
+    for (const SpeechSegment& segment : segments) {
+      out += fmt::format("SPEAKER {} 1 {:.3f} {:.3f} <NA> <NA> speech <NA> <NA>\n", Field(name), segment.start_s,
+                         segment.end_s - segment.start_s);
+    }
+    return out;
+  }
+  using Json = nlohmann::ordered_json;
+  Json list = Json::array();
+  for (const SpeechSegment& segment : segments)
+    list.push_back({{"start", ToMilliseconds(segment.start_s)}, {"end", ToMilliseconds(segment.end_s)}});
+  const Json root = {{"name", name}, {"duration", ToMilliseconds(duration_s)}, {"segments", std::move(list)}};
+  return root.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace earshot

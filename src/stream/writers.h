@@ -15,8 +15,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "src/base/options.h"
+#include "src/decode/speech_segments.h"
 #include "src/decode/transcript.h"
 #include "src/stream/segmenter.h"
 
@@ -45,5 +47,17 @@ struct SubtitleOptions {
 // name: the recording's, for json and ctm (there with '_' for blanks, which would end the field).
 std::string FormatTranscript(const Transcript& transcript, OutputFormat format, const std::string& name,
                              const SubtitleOptions& options = {});
+
+// Where speech is:
+//
+//   rttm  NIST's: SPEAKER NAME 1 START DURATION <NA> <NA> speech <NA> <NA>, a line for each segment
+//   json  name, duration, and segments with start and end
+enum class SpeechFormat { kRttm, kJson };
+
+// "rttm" or "json"; throws Error for any other.
+SpeechFormat ParseSpeechFormat(const std::string& name);
+std::string Extension(SpeechFormat format);
+std::string FormatSpeech(const std::vector<SpeechSegment>& segments, double duration_s, SpeechFormat format,
+                         const std::string& name);
 
 }  // namespace earshot

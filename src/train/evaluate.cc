@@ -25,6 +25,7 @@ struct Recognized {
   double duration_s = 0;
   double gate_sum = 0;
   int64_t gate_frames = 0;
+  int64_t frames = 0;
 };
 
 Example ReadExample(const AsrModel& model, const Utterance& utterance) {
@@ -44,7 +45,7 @@ Example ReadExample(const AsrModel& model, const Utterance& utterance) {
 
 // Recognises one padded batch, results into their places.
 void RecognizeBatch(const AsrModel& model, const std::vector<Utterance>& utterances, const std::vector<size_t>& batch,
-                    std::vector<Recognized>& results) {
+                    const Reach* reach, std::vector<Recognized>& results) {
   const torch::NoGradGuard no_grad;
   std::vector<Example> examples;
   std::vector<size_t> places;
@@ -65,7 +66,7 @@ void RecognizeBatch(const AsrModel& model, const std::vector<Utterance>& utteran
   std::vector<const Example*> pointers;
   for (const Example& e : examples) pointers.push_back(&e);
   const Collated collated = Collate(pointers, {.dim = model.extractor()->dim(), .cmvn = &model.cmvn()});
-  const CtcOutput output = model.network().forward(collated.features.to(model.device()), collated.lens);
+  const CtcOutput output = model.network().forward(collated.features.to(model.device()), collated.lens, reach);
   const torch::Tensor log_probs = output.log_probs.to(torch::kCPU);
   for (size_t i = 0; i < examples.size(); ++i) {
     const auto row = static_cast<int64_t>(i);
@@ -73,6 +74,7 @@ void RecognizeBatch(const AsrModel& model, const std::vector<Utterance>& utteran
     Recognized& result = results[places[i]];
     result.text = CtcGreedyText(log_probs[row].narrow(0, 0, frames), model.tokenizer());
     result.duration_s = examples[i].duration_s;
+    result.frames = frames;
     if (output.gate.defined()) {
       result.gate_sum = output.gate[row].narrow(0, 0, frames).sum().item<double>();
       result.gate_frames = frames;
@@ -117,7 +119,7 @@ Evaluation Evaluate(const AsrModel& model, const std::vector<Utterance>& utteran
   const auto run = [&] {
     try {
       for (size_t b = next++; b < batches.size() && !failed; b = next++) {
-        RecognizeBatch(model, utterances, batches[b], results);
+        RecognizeBatch(model, utterances, batches[b], options.reach ? &*options.reach : nullptr, results);
         const size_t count = done += batches[b].size();
         const std::lock_guard lock(mutex);
         if (bar) bar->Update(static_cast<int64_t>(count), "");
@@ -156,6 +158,7 @@ Evaluation Evaluate(const AsrModel& model, const std::vector<Utterance>& utteran
     evaluation.seconds_audio += result.duration_s;
     gate_sum += result.gate_sum;
     gate_frames += result.gate_frames;
+    evaluation.full_pairs += static_cast<double>(result.frames) * static_cast<double>(result.frames);
     evaluation.utterances.push_back(std::move(e));
   }
   if (gate_frames > 0) evaluation.mean_gate = gate_sum / static_cast<double>(gate_frames);

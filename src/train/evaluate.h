@@ -4,6 +4,7 @@
 //   fmt::print("WER {:.2f} %\n", 100 * evaluation.words.Rate());
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ struct EvaluateOptions {
   int workers = 0;
   // Frames of a padded batch.
   int64_t max_batch_frames = 6000;
+  // How far the encoder looks. nullopt: as the model's pattern says.
+  std::optional<Reach> reach;
   bool progress = false;
 };
 
@@ -43,6 +46,8 @@ struct Evaluation {
   double seconds_wall = 0;
   // Mean of the gate over all encoder frames; 1 when off.
   double mean_gate = 1;
+  // Sum over utterances of the squared number of their encoder frames: the pairs of full attention.
+  double full_pairs = 0;
 };
 
 Evaluation Evaluate(const AsrModel& model, const std::vector<Utterance>& utterances, const EvaluateOptions& options);

@@ -125,9 +125,11 @@ void Trainer::Impl::MakeModel() {
   }
   model_ = std::make_shared<AsrModel>(recipe_.model, tokenizer, cmvn);
   if (origin) {
-    // What only training has, such as a frame head, starts fresh.
+    // What only training has, the frame head, starts fresh, or is left behind.
     TensorMap weights = model_->Weights();
-    for (const auto& [name, tensor] : origin->Weights()) weights[name] = tensor;
+    for (const auto& [name, tensor] : origin->Weights()) {
+      if (weights.contains(name) || !name.starts_with("frame_head.")) weights[name] = tensor;
+    }
     model_->SetWeights(weights, recipe_.init_from);
   }
   model_->to(device_);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <optional>
 #include <thread>
 
 #include "src/base/error.h"
@@ -36,6 +37,21 @@ class Autocast {
   bool enabled_;
   torch::DeviceType device_;
 };
+
+// How far this batch sees; nullopt: as the model's pattern says.
+std::optional<Reach> DrawReach(const DynamicChunkOptions& options, const Pattern& pattern, uint64_t seed) {
+  Random random = Random::For({seed, 0x726561636800ull});
+  if (options.probability <= 0 || random.Uniform() >= options.probability) return std::nullopt;
+  const auto one_of = [&](const std::vector<int>& values) {
+    return values[std::min(values.size() - 1,
+                           static_cast<size_t>(random.Uniform() * static_cast<double>(values.size())))];
+  };
+  const double low = std::log2(options.min_frames), high = std::log2(options.max_frames + 1);
+  const auto chunk = static_cast<int64_t>(std::exp2(low + random.Uniform() * (high - low)));
+  return MakeReach(pattern, {.chunk_frames = std::clamp<int64_t>(chunk, options.min_frames, options.max_frames),
+                             .left_frames = one_of(options.left_frames),
+                             .lookahead_frames = one_of(options.lookahead_frames)});
+}
 
 }  // namespace
 
@@ -130,7 +146,9 @@ StepLosses WorkerPool::RunShare(Worker& worker, const std::vector<const Example*
   Losses losses;
   {
     const Autocast autocast(options_.bfloat16, device.type());
-    const CtcOutput output = worker.network->forward(batch.features.to(device), batch.lens);
+    const std::optional<Reach> reach =
+        DrawReach(model_.config().dynamic_chunk, worker.network->encoder().pattern(), options.seed);
+    const CtcOutput output = worker.network->forward(batch.features.to(device), batch.lens, reach ? &*reach : nullptr);
     losses = ComputeLosses(output, batch.targets, num_views, loss_options);
   }
   StepLosses sum;

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <iterator>
 #include <memory>
 #include <mutex>
@@ -16,6 +17,8 @@
 #include "src/base/error.h"
 #include "src/base/log.h"
 #include "src/base/progress_bar.h"
+#include "src/base/work.h"
+#include "src/stream/service.h"
 #include "src/stream/transcriber.h"
 #include "src/train/evaluate.h"
 #include "tools/cli/alignment_report.h"
@@ -31,7 +34,9 @@ constexpr double kLongestInBatch_s = 60;
 constexpr int kBootstrapDraws = 10000;
 
 struct EvaluateArguments {
-  std::string model, manifest, split, json, alignments, normalize = "auto", device = "auto", precision = "auto";
+  ModelArguments model;
+  std::string manifest, split, json, alignments, normalize = "auto";
+  int latency_ms = 0;  // 0: the model's own pattern
 };
 
 LetterCase CaseOf(const std::string& option, const Tokenizer& tokenizer) {
@@ -91,14 +96,14 @@ LongResult EvaluateLongUtterance(const Transcriber& transcriber, const Utterance
 
 // seconds_wall is left to the caller.
 Evaluation EvaluateLong(const std::shared_ptr<const AsrModel>& model, const std::vector<Utterance>& utterances,
-                        const NormalizeOptions& normalize) {
-  const Transcriber transcriber(model);
+                        const EvaluateOptions& options) {
+  const Transcriber transcriber(model, {.reach = options.reach});
   std::vector<LongResult> results(utterances.size());
   ProgressBar bar("evaluate long recordings", static_cast<int64_t>(utterances.size()));
   std::mutex mutex;
   int64_t done = 0;
   RunSideBySide(utterances.size(), {.workers = model->device().is_cuda() ? 1 : 0}, [&](size_t i) {
-    results[i] = EvaluateLongUtterance(transcriber, utterances[i], normalize);
+    results[i] = EvaluateLongUtterance(transcriber, utterances[i], options.normalize);
     const std::lock_guard lock(mutex);
     bar.Update(++done, "");
   });
@@ -116,6 +121,8 @@ Evaluation EvaluateLong(const std::shared_ptr<const AsrModel>& model, const std:
     evaluation.seconds_audio += result.duration_s;
     gate_sum += result.gate_sum;
     gate_frames += result.gate_frames;
+    const double frames = std::ceil(result.duration_s / model->encoder_frame_s());
+    evaluation.full_pairs += frames * frames;
     evaluation.utterances.push_back(std::move(result.utterance));
   }
   if (gate_frames > 0) evaluation.mean_gate = gate_sum / static_cast<double>(gate_frames);
@@ -127,6 +134,7 @@ void Merge(Evaluation& into, Evaluation&& other) {
   if (seconds > 0)
     into.mean_gate = (into.mean_gate * into.seconds_audio + other.mean_gate * other.seconds_audio) / seconds;
   into.seconds_audio = seconds;
+  into.full_pairs += other.full_pairs;
   into.words += other.words;
   into.characters += other.characters;
   std::move(other.utterances.begin(), other.utterances.end(), std::back_inserter(into.utterances));
@@ -135,7 +143,7 @@ void Merge(Evaluation& into, Evaluation&& other) {
 
 // Short utterances in padded batches, long ones as streams; the result in the order of the manifest.
 Evaluation EvaluateAll(const std::shared_ptr<const AsrModel>& model, const std::vector<Utterance>& utterances,
-                       const NormalizeOptions& normalize) {
+                       const EvaluateOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<double> durations = Durations(utterances);
   std::vector<Utterance> short_ones, long_ones;
@@ -145,9 +153,9 @@ Evaluation EvaluateAll(const std::shared_ptr<const AsrModel>& model, const std::
     place.emplace(utterances[u].id, u);
   }
   Evaluation evaluation;
-  if (!short_ones.empty()) evaluation = Evaluate(*model, short_ones, {.normalize = normalize, .progress = true});
+  if (!short_ones.empty()) evaluation = Evaluate(*model, short_ones, options);
   if (!long_ones.empty()) {
-    Merge(evaluation, EvaluateLong(model, long_ones, normalize));
+    Merge(evaluation, EvaluateLong(model, long_ones, options));
     const auto before = [&](const auto& a, const auto& b) { return place.at(a.id) < place.at(b.id); };
     std::stable_sort(evaluation.utterances.begin(), evaluation.utterances.end(), before);
     std::stable_sort(evaluation.skipped.begin(), evaluation.skipped.end(), before);
@@ -160,9 +168,12 @@ struct Summary {
   Interval wer;
   int64_t wrong_utterances = 0;
   double times_real_time = 0;
+  // Of the frames of all blocks, and of full attention's pairs, those that were computed. Attention: 0 where it is not
+  // counted, on a GPU.
+  double frames_share = 1, attention_share = 0;
 };
 
-Summary Summarize(const Evaluation& evaluation) {
+Summary Summarize(const Evaluation& evaluation, const Work& work, int num_layers) {
   std::vector<ErrorCounts> counts;
   Summary summary;
   for (const EvaluatedUtterance& utterance : evaluation.utterances) {
@@ -171,6 +182,10 @@ Summary Summarize(const Evaluation& evaluation) {
   }
   summary.wer = BootstrapInterval(counts, kBootstrapDraws, 1);
   summary.times_real_time = evaluation.seconds_audio / std::max(1e-9, evaluation.seconds_wall);
+  if (work.frames > 0)
+    summary.frames_share = static_cast<double>(work.block_frames) / static_cast<double>(work.frames * num_layers);
+  if (evaluation.full_pairs > 0)
+    summary.attention_share = static_cast<double>(work.attention_pairs) / (evaluation.full_pairs * num_layers);
   return summary;
 }
 
@@ -184,6 +199,9 @@ void Print(const Evaluation& e, const Summary& summary) {
   fmt::print("CER {:.2f} %  {}\n", 100 * e.characters.Rate(), counts(e.characters, "characters"));
   fmt::print("{} utterances, {} of them with an error; {} skipped; mean gate {:.3f}\n", e.utterances.size(),
              summary.wrong_utterances, e.skipped.size(), e.mean_gate);
+  fmt::print("computed: {:.1f} % of the frames", 100 * summary.frames_share);
+  if (summary.attention_share > 0) fmt::print(", {:.1f} % of full attention", 100 * summary.attention_share);
+  fmt::print("\n");
   fmt::print("{:.1f} s of audio in {:.1f} s: {:.1f} times real time\n", e.seconds_audio, e.seconds_wall,
              summary.times_real_time);
 }
@@ -191,11 +209,13 @@ void Print(const Evaluation& e, const Summary& summary) {
 nlohmann::json ToJson(const EvaluateArguments& arguments, const Evaluation& e, const Summary& summary) {
   nlohmann::json skipped = nlohmann::json::array();
   for (const SkippedUtterance& s : e.skipped) skipped.push_back({{"id", s.id}, {"reason", s.reason}});
-  return {{"model", arguments.model},
+  return {{"model", arguments.model.folder},
           {"manifest", arguments.manifest},
           {"split", arguments.split},
           {"normalize", arguments.normalize},
-          {"precision", arguments.precision},
+          {"precision", arguments.model.precision},
+          {"set", arguments.model.sets},
+          {"latency_ms", arguments.latency_ms},
           {"wer", 100 * e.words.Rate()},
           {"wer_low", 100 * summary.wer.low},
           {"wer_high", 100 * summary.wer.high},
@@ -210,22 +230,28 @@ nlohmann::json ToJson(const EvaluateArguments& arguments, const Evaluation& e, c
           {"skipped", e.skipped.size()},
           {"skipped_utterances", skipped},
           {"mean_gate", e.mean_gate},
+          {"frames_share", summary.frames_share},
+          {"attention_share", summary.attention_share},
           {"seconds_audio", e.seconds_audio},
           {"seconds_wall", e.seconds_wall},
           {"times_real_time", summary.times_real_time}};
 }
 
 void RunEvaluate(EvaluateArguments arguments) {
-  arguments.model = FindModelFolder(arguments.model);
-  const auto model = LoadModel(arguments.model, arguments.device, arguments.precision);
+  arguments.model.folder = FindModelFolder(arguments.model.folder);
+  const auto model = LoadModel(arguments.model);
   const std::vector<Utterance> utterances = LoadManifest(arguments.manifest, arguments.split);
   const NormalizeOptions normalize = {.letter_case = CaseOf(arguments.normalize, model->tokenizer())};
   arguments.normalize = NameOf(normalize.letter_case);
-  const Evaluation evaluation = EvaluateAll(model, utterances, normalize);
+  const Work before = WorkDone();
+  EvaluateOptions options{.normalize = normalize, .progress = true};
+  if (arguments.latency_ms != 0) options.reach = ReachForLatency(*model, arguments.latency_ms);
+  const Evaluation evaluation = EvaluateAll(model, utterances, options);
+  const Work work = WorkDone() - before;
   for (const SkippedUtterance& s : evaluation.skipped) LogWarning("{} is skipped: {}", s.id, s.reason);
   if (evaluation.utterances.empty())
     Throw("{}: none of the {} utterances could be recognised", arguments.manifest, utterances.size());
-  const Summary summary = Summarize(evaluation);
+  const Summary summary = Summarize(evaluation, work, model->config().encoder.num_layers);
   Print(evaluation, summary);
   if (!arguments.json.empty())
     WriteFileAtomically(
@@ -242,7 +268,7 @@ void RunEvaluate(EvaluateArguments arguments) {
 void AddEvaluate(CLI::App& app) {
   auto arguments = std::make_shared<EvaluateArguments>();
   CLI::App* command = app.add_subcommand("evaluate", "Word and character error rates of a model on a manifest.");
-  command->add_option("--model", arguments->model, "model folder [$EARSHOT_MODEL, models/an4]")->type_name("DIR");
+  AddModelOptions(*command, arguments->model);
   command->add_option("--manifest", arguments->manifest, "utterances with their texts: .jsonl, Lhotse cuts, Kaldi dir")
       ->required()
       ->type_name("FILE");
@@ -255,16 +281,16 @@ void AddEvaluate(CLI::App& app) {
       ->add_option("--normalize", arguments->normalize,
                    "letter case of both texts: upper, lower, none, or auto: the one that the model knows [auto]")
       ->type_name("NAME");
-  command->add_option("--device", arguments->device, "cpu, cuda, cuda:N or auto [auto]")->type_name("NAME");
   command
-      ->add_option("--precision", arguments->precision,
-                   "on the CPU: float, bfloat16, int8, or auto: bfloat16 where "
-                   "the CPU has it, else float [auto]")
-      ->type_name("NAME");
+      ->add_option("--latency-ms", arguments->latency_ms,
+                   "as a stream of this latency would hear it [the model's own pattern]")
+      ->type_name("MS");
   command->footer(Examples({
       {"earshot evaluate --model exp/an4/model --manifest data/an4/test.jsonl", "WER with its 95 % interval"},
       {"earshot evaluate --model models/an4 --manifest samples/manifest.jsonl --json wer.json --alignments errors.txt",
        "for programs, and for a look at each error"},
+      {"earshot evaluate --manifest test.jsonl --set encoder.skip.from_layer=2 --set encoder.skip.threshold=0.05",
+       "with frames that the gate turns down left out behind the second block"},
   }));
   command->callback([arguments] { RunEvaluate(*arguments); });
 }

@@ -41,12 +41,24 @@ std::string FindModelFolder(const std::string& given) {
         kShipped, kVariable);
 }
 
-std::shared_ptr<const AsrModel> LoadModel(const std::string& given, const std::string& device,
-                                          const std::string& precision) {
-  const std::string folder = FindModelFolder(given);
-  const torch::Device place = ParseDevice(device);
-  const std::optional<InferencePrecision> type = ParsePrecision(precision, place);
-  const auto model = AsrModel::Load(folder, place);
+void AddModelOptions(CLI::App& command, ModelArguments& arguments) {
+  command.add_option("--model", arguments.folder, "model folder [$EARSHOT_MODEL, models/an4]")->type_name("DIR");
+  command.add_option("--device", arguments.device, "cpu, cuda, cuda:N or auto [auto]")->type_name("NAME");
+  command
+      .add_option("--precision", arguments.precision,
+                  "on the CPU: float, bfloat16, int8, or auto: bfloat16 where the CPU has it, else float [auto]")
+      ->type_name("NAME");
+  command.add_option("--set", arguments.sets, "one key over the model's config.yaml; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+}
+
+std::shared_ptr<const AsrModel> LoadModel(const ModelArguments& arguments) {
+  const std::string folder = FindModelFolder(arguments.folder);
+  const torch::Device place = ParseDevice(arguments.device);
+  const std::optional<InferencePrecision> type = ParsePrecision(arguments.precision, place);
+  const auto model = AsrModel::Load(folder, place, arguments.sets);
   if (type) model->Prepack(*type);
   return model;
 }

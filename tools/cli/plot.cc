@@ -80,7 +80,7 @@ void AddAttention(const AsrModel& model, int layer, RecordingPlot& plot) {
 void RunPlot(const PlotArguments& arguments) {
   if (!arguments.output.ends_with(".svg") && !arguments.output.ends_with(".png"))
     Throw("--output {}: expected a name that ends in .svg or .png", arguments.output);
-  const auto model = LoadModel(arguments.model, arguments.device, "float");
+  const auto model = LoadModel({.folder = arguments.model, .device = arguments.device, .precision = "float"});
   const int layers = model->config().encoder.num_layers;
   if (arguments.layer < 0 || arguments.layer > layers)
     Throw("--layer {}: the encoder has the layers 1 to {}", arguments.layer, layers);

@@ -7,11 +7,13 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <numeric>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -20,6 +22,8 @@
 #include "src/base/atomic_file.h"
 #include "src/base/error.h"
 #include "src/base/progress_bar.h"
+#include "src/decode/speech_segments.h"
+#include "src/stream/service.h"
 #include "src/stream/transcriber.h"
 #include "src/stream/writers.h"
 #include "tools/cli/command.h"
@@ -34,8 +38,10 @@ using Clock = std::chrono::steady_clock;
 
 struct TranscribeArguments {
   std::vector<std::string> files;
-  std::string model, format = "txt", output_dir, device = "auto", precision = "auto";
-  int threads = 0;  // 0: as many as there are cores
+  ModelArguments model;
+  std::string format = "txt", output_dir, vad;
+  int latency_ms = 0;  // 0: the model's own pattern
+  int threads = 0;     // 0: as many as there are cores
 };
 
 std::string Stem(const std::string& path) { return path == "-" ? "stdin" : fs::path(path).stem().string(); }
@@ -100,17 +106,20 @@ class OrderedOutput {
 // The transcripts of all files, and what became of each.
 class TranscribeJob {
  public:
-  TranscribeJob(const TranscribeArguments& arguments, std::shared_ptr<const AsrModel> model)
+  TranscribeJob(const TranscribeArguments& arguments, const std::shared_ptr<const AsrModel>& model)
       : arguments_(arguments),
         format_(ParseOutputFormat(arguments.format)),
-        transcriber_(std::move(model)),
+        encoder_frame_s_(model->encoder_frame_s()),
+        transcriber_(
+            model, {.reach = arguments.latency_ms == 0 ? std::nullopt
+                                                       : std::optional(ReachForLatency(*model, arguments.latency_ms))}),
         progress_(arguments.files),
         output_(arguments.files.size()) {}
 
   void Run(size_t i) {
     const std::string& path = arguments_.files[i];
     try {
-      output_.Put(i, Give(path, Recognize(i)));
+      output_.Put(i, arguments_.vad.empty() ? Recognize(i) : FindSpeech(i));
     } catch (const Error& e) {
       Fail(i, e.what());
     } catch (const std::exception& e) {
@@ -128,26 +137,50 @@ class TranscribeJob {
   }
 
  private:
-  Transcript Recognize(size_t i) {
+  // Each returns what stdout gets.
+  std::string Recognize(size_t i) {
+    const Transcript transcript = Run(i, {});
+    const std::string& path = arguments_.files[i];
+    if (format_ == OutputFormat::kTxt && arguments_.output_dir.empty())
+      return fmt::format("{}\t{}\n", path, transcript.text);
+    return Give(path, FormatTranscript(transcript, format_, Stem(path)), Extension(format_));
+  }
+
+  std::string FindSpeech(size_t i) {
+    SpeechSegmenter segmenter({}, encoder_frame_s_);
+    std::vector<SpeechSegment> segments;
+    const auto take = [&](bool final) {
+      for (const SpeechSegment& segment : segmenter.Take(final)) segments.push_back(segment);
+    };
+    const Transcript transcript = Run(i, [&](std::span<const float> gate) {
+      segmenter.Accept(gate);
+      take(false);
+    });
+    take(true);
+    for (SpeechSegment& segment : segments) segment.end_s = std::min(segment.end_s, transcript.duration_s);
+    const std::string& path = arguments_.files[i];
+    const SpeechFormat format = ParseSpeechFormat(arguments_.vad);
+    return Give(path, FormatSpeech(segments, transcript.duration_s, format, Stem(path)), Extension(format));
+  }
+
+  Transcript Run(size_t i, std::function<void(std::span<const float>)> gate) {
     const auto reader =
         AudioReader::Open(arguments_.files[i], {.sample_rate = transcriber_.sample_rate(), .allow_damaged = true});
     const double duration_s = reader->duration_s();
     TranscribeCallbacks callbacks;
     callbacks.progress = [&](double done_s) { progress_.Update(i, duration_s > 0 ? done_s / duration_s : 0, done_s); };
+    callbacks.gate = std::move(gate);
     Transcript transcript = transcriber_.Transcribe(*reader, callbacks);
     progress_.Update(i, 1, transcript.duration_s);
     return transcript;
   }
 
-  // What stdout gets of a transcript: nothing where it goes into a file.
-  std::string Give(const std::string& path, const Transcript& transcript) const {
-    if (!arguments_.output_dir.empty()) {
-      const fs::path target = fs::path(arguments_.output_dir) / (Stem(path) + Extension(format_));
-      WriteFileAtomically(target.string(), FormatTranscript(transcript, format_, Stem(path)));
-      return "";
-    }
-    if (format_ == OutputFormat::kTxt) return fmt::format("{}\t{}\n", path, transcript.text);
-    return FormatTranscript(transcript, format_, Stem(path));
+  // What stdout gets: nothing where it goes into a file.
+  std::string Give(const std::string& path, std::string result, const std::string& extension) const {
+    if (arguments_.output_dir.empty()) return result;
+    const fs::path target = fs::path(arguments_.output_dir) / (Stem(path) + extension);
+    WriteFileAtomically(target.string(), result);
+    return "";
   }
 
   void Fail(size_t i, const std::string& what) {
@@ -166,6 +199,7 @@ class TranscribeJob {
 
   const TranscribeArguments& arguments_;
   OutputFormat format_;
+  double encoder_frame_s_;
   Transcriber transcriber_;
   Progress progress_;
   OrderedOutput output_;
@@ -176,6 +210,7 @@ class TranscribeJob {
 // What can be told before a model is loaded.
 void Check(const TranscribeArguments& arguments) {
   ParseOutputFormat(arguments.format);
+  if (!arguments.vad.empty()) ParseSpeechFormat(arguments.vad);
   if (arguments.threads < 0) Throw("--threads {}: expected 1 or more, or 0 for one for each core", arguments.threads);
   if (std::count(arguments.files.begin(), arguments.files.end(), "-") > 1)
     Throw("-: standard input can be read once, and is named twice");
@@ -184,7 +219,8 @@ void Check(const TranscribeArguments& arguments) {
   for (const std::string& path : arguments.files) {
     if (!stems.insert(Stem(path)).second)
       Throw("{}: another recording has its name too, and both would be {}{}; use a folder for each", path, Stem(path),
-            Extension(ParseOutputFormat(arguments.format)));
+            arguments.vad.empty() ? Extension(ParseOutputFormat(arguments.format))
+                                  : Extension(ParseSpeechFormat(arguments.vad)));
   }
   std::error_code error;
   fs::create_directories(arguments.output_dir, error);
@@ -193,10 +229,13 @@ void Check(const TranscribeArguments& arguments) {
 
 void RunTranscribe(const TranscribeArguments& arguments) {
   Check(arguments);
-  auto model = LoadModel(arguments.model, arguments.device, arguments.precision);
+  const auto model = LoadModel(arguments.model);
+  if (!arguments.vad.empty() && model->config().encoder.gate.kind == GateKind::kOff)
+    Throw(
+        "--vad: this model has no gate (encoder.gate.kind is off), and it is the gate that tells speech from silence");
   // On a GPU two: one decodes audio while the other computes.
   const int workers = model->device().is_cuda() ? 2 : 0;
-  TranscribeJob job(arguments, std::move(model));
+  TranscribeJob job(arguments, model);
   RunSideBySide(arguments.files.size(), {.threads = arguments.threads, .workers = workers},
                 [&](size_t i) { job.Run(i); });
   job.Finish();
@@ -208,22 +247,23 @@ void AddTranscribe(CLI::App& app) {
   auto arguments = std::make_shared<TranscribeArguments>();
   CLI::App* command = app.add_subcommand("transcribe", "Recordings of any format and length to text and subtitles.");
   command->add_option("FILE", arguments->files, "recordings; - for standard input")->type_name("")->required();
-  command->add_option("--model", arguments->model, "model folder [$EARSHOT_MODEL, models/an4]")->type_name("DIR");
+  AddModelOptions(*command, arguments->model);
   command->add_option("--format", arguments->format, "txt, json, srt, vtt or ctm [txt]")->type_name("NAME");
+  command->add_option("--vad", arguments->vad, "where speech is, instead of the words: rttm or json")
+      ->type_name("NAME");
+  command
+      ->add_option("--latency-ms", arguments->latency_ms,
+                   "as a stream of this latency would hear it [the model's own pattern]")
+      ->type_name("MS");
   command->add_option("--output-dir", arguments->output_dir, "a folder: the recording's name with .srt and so on")
       ->type_name("DIR");
-  command->add_option("--device", arguments->device, "cpu, cuda, cuda:N or auto [auto]")->type_name("NAME");
-  command
-      ->add_option("--precision", arguments->precision,
-                   "on the CPU: float, bfloat16, int8, or auto: bfloat16 where "
-                   "the CPU has it, else float [auto]")
-      ->type_name("NAME");
   command->add_option("--threads", arguments->threads, "CPU threads; each takes a recording [one for each core]")
       ->type_name("N");
   command->footer(Examples({
       {"earshot transcribe talk.mp3 meeting.m4a", "a line for each: the file, a tab, the text"},
       {"earshot transcribe --format srt --output-dir subtitles *.mkv", "subtitles/NAME.srt for each"},
       {"earshot transcribe --format json talk.mp3 > talk.json", "segments and words with times and confidence"},
+      {"earshot transcribe --vad rttm meeting.wav", "SPEAKER meeting 1 0.350 2.140 ... for each stretch of speech"},
       {"ffmpeg -i film.mkv -f wav - | earshot transcribe -", "from standard input"},
   }));
   command->callback([arguments] { RunTranscribe(*arguments); });
