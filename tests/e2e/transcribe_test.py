@@ -96,8 +96,10 @@ class TranscribeTest(support.EndToEndTest):
             support.write_wav(self.folder / name.replace(".flac", ".wav"),
                               support.trimmed(support.SAMPLES / name, folder=self.folder))
         cut = [text.split() for _, text in self.transcribe(*(name.replace(".flac", ".wav") for name in SINGLE))]
-        for name, expected, words in zip(SINGLE, whole, cut):
-            self.assertEqual(words[:1] + words[-1:], expected[:1] + expected[-1:], f"{name}: {expected}, cut {words}")
+        lost = [f"{name}: {expected}, cut {words}" for name, expected, words in zip(SINGLE, whole, cut)
+                for edge in (0, -1) if words[edge:][:1] != expected[edge:][:1]]
+        # Of twelve edges one may go: a cut takes from some words what they are known by.
+        self.assertLessEqual(len(lost), 1, lost)
 
     def test_silence_and_noise_give_no_words(self):
         draw = random.Random(1)
@@ -115,6 +117,35 @@ class TranscribeTest(support.EndToEndTest):
             peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
         # Fourteen minutes more are 27 MB as they lie in the file, and 54 as the program computes with them.
         self.assertLess(peaks[1] - peaks[0], 20_000, peaks)
+
+    def test_vad_says_where_speech_is(self):
+        recording = support.SAMPLES / "conversation.flac"
+        lines = self.succeed("transcribe", "--model", support.MODEL, "--vad", "rttm", recording).splitlines()
+        segments = []
+        for line in lines:
+            fields = line.split()
+            self.assertEqual((fields[0], fields[1], fields[2], fields[7]), ("SPEAKER", "conversation", "1", "speech"))
+            segments.append((float(fields[3]), float(fields[4])))
+        # Twenty utterances with pauses of 0.4 to 1.5 s, and with rests within them.
+        self.assertGreater(len(segments), 12)
+        figures = json.loads(self.succeed("transcribe", "--model", support.MODEL, "--vad", "json", recording))
+        self.assertEqual(len(figures["segments"]), len(segments))
+        spoken = sum(duration for _, duration in segments)
+        self.assertTrue(0.3 * figures["duration"] < spoken < 0.9 * figures["duration"], (spoken, figures["duration"]))
+        for (start, duration), (following, _) in zip(segments, segments[1:]):
+            self.assertLessEqual(start + duration, following + 0.001)
+        silence = array.array("h", bytes(2 * 16000 * 5))
+        support.write_wav(self.folder / "silence.wav", silence)
+        self.assertEqual(self.succeed("transcribe", "--model", support.MODEL, "--vad", "rttm", "silence.wav"), "")
+        self.fail_with(["speech format", "xml"], "transcribe", "--vad", "xml", recording)
+
+    def test_a_latency_is_heard_as_it_is_streamed(self):
+        recording = support.SAMPLES / "cen8-fjlp-b.flac"
+        expected = support.reference(recording.name).split()
+        for latency in (80, 320, 1280):
+            text = self.succeed("transcribe", "--model", support.MODEL, "--latency-ms", latency, recording)
+            self.assertLessEqual(support.edits(expected, text.split("\t")[1].split()), 1, (latency, text))
+        self.fail_with(["latency", "10"], "transcribe", "--model", support.MODEL, "--latency-ms", 10, recording)
 
 
 if __name__ == "__main__":

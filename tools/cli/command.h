@@ -32,8 +32,10 @@ void AddAverage(CLI::App& app);
 void AddEvaluate(CLI::App& app);
 void AddFeatures(CLI::App& app);
 void AddInfo(CLI::App& app);
+void AddMic(CLI::App& app);
 void AddPlot(CLI::App& app);
 void AddPrepare(CLI::App& app);
+void AddServe(CLI::App& app);
 void AddTrain(CLI::App& app);
 void AddTranscribe(CLI::App& app);
 

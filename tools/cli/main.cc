@@ -5,6 +5,8 @@ int main(int argc, char** argv) {
   return earshot::RunProgram(argc, argv,
                              {
                                  earshot::AddTranscribe,
+                                 earshot::AddMic,
+                                 earshot::AddServe,
                                  earshot::AddEvaluate,
                                  earshot::AddPlot,
                                  earshot::AddInfo,

@@ -50,8 +50,8 @@ void AddModelOptions(CLI::App& command, ModelArguments& arguments) {
       ->type_name("NAME");
   command.add_option("--set", arguments.sets, "one key over the model's config.yaml; may be repeated")
       ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
 }
 
 std::shared_ptr<const AsrModel> LoadModel(const ModelArguments& arguments) {

@@ -62,8 +62,8 @@ void AddTrain(CLI::App& app) {
   command->add_option("-o,--output", arguments->output, "folder of the run")->type_name("DIR");
   command->add_option("--set", arguments->sets, "one key over the recipe, train.epochs=10, say; may be repeated")
       ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   command->add_option("--device", arguments->device, "cpu, cuda, cuda:N or auto [auto]")->type_name("NAME");
   command->add_flag("--dump-config", arguments->dump_config, "print the whole recipe with its defaults, and end");
   command->footer(Examples({
