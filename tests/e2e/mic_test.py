@@ -15,7 +15,9 @@ import wave
 
 import support
 
-RECORDING = "an406-fcaw-b.flac"
+# Where a word falls in the model's chunks depends on when one began to listen, and in some recordings a letter hangs on
+# that. Of this one the words are the same at every 10 ms.
+RECORDING = "cen8-fjlp-b.flac"
 PLUGIN = "libasound_module_pcm_pulse.so"
 # A null sink that nobody plays to may give its monitor nothing for 2 s.
 LEAD_S, TAIL_S = 3, 2
@@ -131,13 +133,23 @@ class MicTest(support.EndToEndTest):
         # What was saved holds the words too.
         self.assertEqual(self.transcribe("x.wav")[0][1], support.reference(RECORDING))
 
-    def test_rates_and_channels_of_the_device(self):
+    def test_rate_and_channels_of_the_device(self):
         self.start_sound_server()
         seconds = len(self.samples()) / 32000
-        for options in (("--rate", 16000), ("--rate", 48000, "--channels", 2)):
-            process = self.start_mic(*options, "--input", "pulse", "--duration", seconds)
-            self.play()
-            self.assertEqual(self.heard(self.finish(process)), support.reference(RECORDING), options)
+        process = self.start_mic("--rate", 48000, "--channels", 2, "--input", "pulse", "--duration", seconds)
+        self.play()
+        self.assertEqual(self.heard(self.finish(process)), support.reference(RECORDING))
+
+    def test_saves_what_was_played_to_the_bit(self):
+        """At the sound server's own rate nothing between the player and the file changes a sample, or loses one."""
+        self.start_sound_server()
+        seconds = len(self.samples()) / 32000
+        process = self.start_mic("--rate", 16000, "--save", "x.wav", "--duration", seconds)
+        self.play()
+        self.finish(process)
+        with wave.open(str(self.folder / "x.wav")) as saved:
+            samples = saved.readframes(saved.getnframes())
+        self.assertIn((self.folder / "recording.s16").read_bytes(), samples)
 
     def test_interrupt_flushes_the_last_words(self):
         self.start_sound_server()

@@ -2,11 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
-#include <atomic>
-#include <deque>
-#include <mutex>
+#include <algorithm>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "src/audio/audio_reader.h"
 #include "src/base/error.h"
@@ -19,243 +22,215 @@ using ::testing::HasSubstr;
 
 constexpr int kRate = 1000;
 
-// Blocks one after the other; then the end, or a loss.
+// So many blocks of 100 samples; then the end, or a loss, or nothing more for ever.
 class FakeSource : public LiveSource {
  public:
-  std::string name() const override { return "fake"; }
-  int sample_rate() const override { return kRate; }
-  bool Read(std::vector<float>& samples, int) override {
-    ++reads;
-    samples.clear();
-    if (blocks.empty() && endless) return true;
-    if (blocks.empty() && !loss.empty()) throw Error(loss);
-    if (blocks.empty()) return false;
-    samples = blocks.front();
-    blocks.pop_front();
-    return true;
+  bool Start(int) override {
+    if (raise_in_start) raise(SIGINT);
+    return !raise_in_start;
   }
-  Losses losses() const override { return lost; }
+  int sample_rate() const override { return kRate; }
+  std::string description() const override { return "a fake"; }
+  size_t Read(std::span<float> mono, int) override {
+    if (blocks == 0 && !loss.empty()) throw Error(loss);
+    if (blocks == 0) {
+      if (std::exchange(raise_after_blocks, false)) raise(SIGINT);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      return 0;
+    }
+    --blocks;
+    const size_t size = std::min<size_t>(mono.size(), 100);
+    std::fill_n(mono.begin(), size, 0.25f);
+    return size;
+  }
+  bool ended() const override { return stopped || (blocks == 0 && loss.empty() && !endless); }
+  void Stop() override { stopped = true; }
+  LostAudio lost() const override { return losses; }
 
-  std::deque<std::vector<float>> blocks;
-  bool endless = false;
+  int blocks = 0;
+  bool endless = false, raise_in_start = false, raise_after_blocks = false, stopped = false;
   std::string loss;
-  Losses lost;
-  int reads = 0;
+  LostAudio losses;
 };
 
-// A word for each 100 samples; all is final at the end, or with every finals_after words. Listeners are called on a
-// thread of their own.
+// A word for each 100 samples; all are final at the end. Listeners are called on a thread of their own.
 class FakeService : public RecognitionService {
  public:
   const ServiceInfo& info() const override { return info_; }
   std::unique_ptr<LiveStream> OpenStream(const StreamOptions& options, StreamListener listener) override {
     last_options = options;
-    if (full) return nullptr;
+    if (is_full) return nullptr;
     return std::make_unique<Stream>(*this, std::move(listener));
   }
   std::unique_ptr<RecordingJob> Transcribe(const std::string&, RecordingListener) override { return nullptr; }
   ServiceStats Stats() const override { return {}; }
 
   StreamOptions last_options;
-  bool full = false;
+  bool is_full = false;
   std::string failure;  // after the first word
-  std::atomic<double> queued_s{0};
-  std::atomic<int> accepted{0};  // samples
+  double behind_s = 0;  // as its updates tell
 
  private:
   class Stream : public LiveStream {
    public:
     Stream(FakeService& service, StreamListener listener) : service_(service), listener_(std::move(listener)) {}
     void AcceptWaveform(std::span<const float> samples) override {
-      const int before = service_.accepted;
-      service_.accepted += static_cast<int>(samples.size());
-      for (int at = before / 100; at < service_.accepted / 100; ++at) {
-        words_.push_back({.text = "W" + std::to_string(at), .start_s = at * 0.1, .end_s = at * 0.1 + 0.09});
-        Send({.words = words_,
-              .recognized_s = at * 0.1 + 0.1,
-              .finished = !service_.failure.empty(),
-              .error = service_.failure});
-      }
+      received_s_ += static_cast<double>(samples.size()) / kRate;
+      const double start_s = static_cast<double>(words_.size()) * 0.1;
+      words_.push_back({.text = "W" + std::to_string(words_.size()), .start_s = start_s, .end_s = start_s + 0.09});
+      StreamUpdate update;
+      update.words = words_;
+      update.finished = !service_.failure.empty();
+      update.error = service_.failure;
+      Send(std::move(update));
     }
-    double queued_s() const override { return service_.queued_s; }
+    double queued_s() const override { return 0; }
     void Commit() override {}
     void Clear() override {}
     void InputFinished() override {
-      Segment segment{.start_s = 0, .end_s = 1, .words = words_};
+      StreamUpdate update;
+      Segment segment;
+      segment.words = words_;
       for (const Word& word : words_) segment.text += (segment.text.empty() ? "" : " ") + word.text;
-      Send({.finals = words_.empty() ? std::vector<Segment>{} : std::vector{segment},
-            .recognized_s = service_.accepted / double{kRate},
-            .finished = true});
+      if (!words_.empty()) update.finals.push_back(segment);
+      update.finished = true;
+      Send(std::move(update));
     }
 
    private:
     void Send(StreamUpdate update) {
+      update.received_s = received_s_ + service_.behind_s;
+      update.recognized_s = received_s_;
       std::thread([&] { listener_(std::move(update)); }).join();
     }
     FakeService& service_;
     StreamListener listener_;
     std::vector<Word> words_;
+    double received_s_ = 0;
   };
-  ServiceInfo info_{.max_streams = 3};
+  ServiceInfo info_;
 };
 
 class LiveSessionTest : public ::testing::Test {
  protected:
-  LiveSessionTest() {
-    hooks.stop = [&] { return stop_after_reads >= 0 && source.reads >= stop_after_reads; };
-    hooks.write = [&](std::string_view bytes) {
-      if (writes_left-- <= 0) return false;
-      written += bytes;
-      return true;
-    };
-    hooks.now_s = [&] { return now_s += 0.01; };
-  }
-
-  void Say(int blocks, float value = 0.25f) {
-    for (int i = 0; i < blocks; ++i) source.blocks.emplace_back(100, value);
-  }
-  void Run(const LiveSessionOptions& options = {}) { RunLiveSession(source, service, view, options, hooks); }
-  std::string ErrorOfRun(const LiveSessionOptions& options = {}) {
+  // What it wrote on stdout; log_ gets stderr, error_ what it threw.
+  std::string Run(LiveSessionOptions options = {}) {
+    if (options.form == LiveForm::kTerminal) options.form = LiveForm::kLines;
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    error_.clear();
     try {
-      Run(options);
+      RunLiveSession(service_, source_, options);
     } catch (const Error& e) {
-      return e.what();
+      error_ = e.what();
     }
-    return "no error";
+    log_ = testing::internal::GetCapturedStderr();
+    return testing::internal::GetCapturedStdout();
   }
 
-  FakeSource source;
-  FakeService service;
-  LineView view{{}};
-  LiveSessionHooks hooks;
-  std::string written;
-  int stop_after_reads = -1, writes_left = 1000;
-  double now_s = 0;
-  TempFolder folder;
+  FakeSource source_;
+  FakeService service_;
+  TempFolder folder_;
+  std::string log_, error_;
 };
 
 TEST_F(LiveSessionTest, WhatIsHeardIsWritten) {
-  Say(3);
-  Run({.latency_ms = 320});
-  EXPECT_EQ(written, "W0 W1 W2\n");
-  EXPECT_EQ(service.last_options.sample_rate, kRate);
-  EXPECT_EQ(service.last_options.latency_ms, 320);
+  source_.blocks = 3;
+  EXPECT_EQ(Run({.latency_ms = 320}), "W0 W1 W2\n");
+  EXPECT_EQ(error_, "");
+  EXPECT_EQ(service_.last_options.sample_rate, kRate);
+  EXPECT_EQ(service_.last_options.latency_ms, 320);
+  EXPECT_THAT(log_, HasSubstr("listening to a fake; Ctrl-C ends"));
 }
 
-TEST_F(LiveSessionTest, AStopFlushesTheLastWords) {
-  source.endless = true;
-  Say(10);
-  stop_after_reads = 4;
+TEST_F(LiveSessionTest, PartialsAreWrittenWhereTheyAreWanted) {
+  source_.blocks = 2;
+  EXPECT_EQ(Run({.partials = true}), "partial\tW0\npartial\tW0 W1\nfinal\tW0 W1\n");
+}
+
+TEST_F(LiveSessionTest, AnInterruptFlushesTheLastWords) {
+  source_.blocks = 4;
+  source_.endless = source_.raise_after_blocks = true;
+  EXPECT_EQ(Run({.capture = {.save = folder_.Path("x.wav")}}), "W0 W1 W2 W3\n");
+  EXPECT_EQ(error_, "");
+  EXPECT_TRUE(source_.stopped);
+  EXPECT_EQ(ReadAudio(folder_.Path("x.wav"), {.sample_rate = 0}), std::vector<float>(400, 0.25f));
+  EXPECT_THAT(log_, HasSubstr("saved 0.4 s as"));
+}
+
+TEST_F(LiveSessionTest, AnInterruptBeforeAnythingCameEndsIt) {
+  source_.raise_in_start = true;
+  EXPECT_EQ(Run(), "");
+  EXPECT_EQ(error_, "");
+}
+
+TEST_F(LiveSessionTest, TheSecondInterruptEndsTheProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto twice = [&] {
+    source_.endless = true;
+    std::thread([] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      kill(getpid(), SIGINT);
+      kill(getpid(), SIGTERM);
+    }).detach();
+    RunLiveSession(service_, source_, {.form = LiveForm::kLines});
+    std::this_thread::sleep_for(std::chrono::seconds(10));
+  };
+  EXPECT_EXIT(twice(), testing::ExitedWithCode(130), "");
+}
+
+TEST_F(LiveSessionTest, SignalsAreAsBeforeAfterwards) {
+  struct sigaction before, after;
+  sigaction(SIGINT, nullptr, &before);
+  source_.blocks = 1;
   Run();
-  EXPECT_EQ(written, "W0 W1 W2 W3\n");
+  sigaction(SIGINT, nullptr, &after);
+  EXPECT_EQ(before.sa_handler, after.sa_handler);
 }
 
-TEST_F(LiveSessionTest, TheDurationIsExact) {
-  Say(10);
-  Run({.duration_s = 0.35, .save = folder.Path("x.wav")});
-  EXPECT_EQ(service.accepted, 350);
-  EXPECT_EQ(written, "W0 W1 W2\n");
-  EXPECT_EQ(ReadAudio(folder.Path("x.wav"), {.sample_rate = 0}), std::vector<float>(350, 0.25f));
+TEST_F(LiveSessionTest, TheLossOfTheSourceIsAnErrorAfterItsLastWords) {
+  source_.loss = "a fake: gone";
+  source_.blocks = 2;
+  EXPECT_EQ(Run(), "W0 W1\n");
+  EXPECT_EQ(error_, "a fake: gone");
 }
 
-TEST_F(LiveSessionTest, ALostSourceIsAnErrorAfterItsLastWords) {
-  source.loss = "fake: gone";
-  Say(2);
-  EXPECT_EQ(ErrorOfRun({.save = folder.Path("x.wav")}), "fake: gone");
-  EXPECT_EQ(written, "W0 W1\n");
-  EXPECT_EQ(ReadAudio(folder.Path("x.wav"), {.sample_rate = 0}).size(), 200u);
-}
-
-TEST_F(LiveSessionTest, AFailedStreamIsAnErrorAtOnce) {
-  source.endless = true;
-  service.failure = "the model broke";
-  Say(5);
-  EXPECT_EQ(ErrorOfRun(), "recognition failed: the model broke");
-  EXPECT_EQ(service.accepted, 100);
-}
-
-TEST_F(LiveSessionTest, AFullServiceIsAnError) {
-  service.full = true;
-  EXPECT_THAT(ErrorOfRun(), HasSubstr("all 3 streams are taken"));
-}
-
-TEST_F(LiveSessionTest, ARecordingThatCannotBeWrittenIsAnErrorBeforeAnythingIsHeard) {
-  EXPECT_THAT(ErrorOfRun({.save = folder.Path("")}), HasSubstr("is a folder"));
-  EXPECT_EQ(source.reads, 0);
-}
-
-TEST_F(LiveSessionTest, NobodyReadsAnyMore) {
-  source.endless = true;
-  view = LineView({.partials = true});
-  writes_left = 2;
-  Say(100);
-  Run({.save = folder.Path("x.wav")});
-  EXPECT_EQ(written, "partial\tW0\npartial\tW0 W1\n");
-  EXPECT_EQ(ReadAudio(folder.Path("x.wav"), {.sample_rate = 0}).size(), 300u) << "the recording is whole all the same";
-}
-
-TEST_F(LiveSessionTest, ASourceThatIsFasterThanRecognitionWaits) {
-  Say(3);
-  service.queued_s = 11;
-  std::thread later([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    EXPECT_EQ(service.accepted, 0);
-    service.queued_s = 0;
-  });
+TEST_F(LiveSessionTest, FailedRecognitionIsAnErrorAtOnce) {
+  source_.endless = true;
+  source_.blocks = 1;
+  service_.failure = "the model broke";
   Run();
-  later.join();
-  EXPECT_EQ(written, "W0 W1 W2\n");
+  EXPECT_EQ(error_, "recognition has failed: the model broke");
 }
 
-// What a view is told.
-class StatusView : public LiveView {
- public:
-  void Resize(int columns, int) override { widths.push_back(columns); }
-  std::string Update(const StreamUpdate&, const LiveStatus& status) override {
-    latencies.push_back(status.latency_s);
-    return "u";
-  }
-  std::string Tick(const LiveStatus& status) override {
-    statuses.push_back(status);
-    return "t";
-  }
-  std::string Finish() override { return "f"; }
+TEST_F(LiveSessionTest, AServiceThatIsFullIsAnError) {
+  service_.is_full = true;
+  Run();
+  EXPECT_THAT(error_, HasSubstr("all streams of the recognition service are taken"));
+}
 
-  std::vector<int> widths;
-  std::vector<double> latencies;
-  std::vector<LiveStatus> statuses;
-};
+TEST_F(LiveSessionTest, AFileThatCannotBeSavedIsAnErrorBeforeAnythingIsHeard) {
+  source_.blocks = 1;
+  EXPECT_EQ(Run({.capture = {.save = folder_.Path("none/x.wav")}}), "");
+  EXPECT_THAT(error_, HasSubstr("cannot be made"));
+  EXPECT_EQ(source_.blocks, 1);
+}
 
-TEST_F(LiveSessionTest, TheStatusHasLevelLatencyAndLosses) {
-  StatusView status_view;
-  hooks.terminal_size = [] { return TerminalSize{.columns = 33, .rows = 5}; };
-  hooks.now_s = [&] { return now_s += 1; };  // a drawing at each look
-  source.lost = {.dropped_s = 0.5, .overruns = 2};
-  Say(1, 1.0f);
-  Say(1, 0.1f);
-  source.blocks.emplace_back(1150);
-  ::testing::internal::CaptureStderr();
-  RunLiveSession(source, service, status_view, {}, hooks);
-  const std::string log = ::testing::internal::GetCapturedStderr();
-  ASSERT_GE(status_view.statuses.size(), 3u);
-  const LiveStatus &loud = status_view.statuses[0], &soft = status_view.statuses[1], &silent = status_view.statuses[2];
-  EXPECT_NEAR(loud.level_db, 0, 0.01);
-  EXPECT_TRUE(loud.clipped);
-  EXPECT_NEAR(soft.level_db, -4, 0.01) << "40 dB a second";
-  EXPECT_TRUE(soft.clipped) << "for a second";
-  EXPECT_FALSE(silent.clipped);
-  EXPECT_NEAR(silent.zeros_s, 1.15, 1e-6);
-  EXPECT_NEAR(silent.level_db, -50, 0.01);
-  EXPECT_NEAR(silent.heard_s, 1.35, 1e-6);
-  EXPECT_EQ(loud.lost_s, 0.5);
-  EXPECT_EQ(loud.overruns, 2);
-  EXPECT_TRUE(status_view.statuses.back().finishing);
-  EXPECT_NEAR(status_view.latencies[0], 0, 1e-6);
-  EXPECT_NEAR(status_view.latencies[2], 1.05, 1e-6) << "0.3 s of 1.35 s are recognised";
-  EXPECT_EQ(status_view.widths[0], 33);
-  EXPECT_EQ(written.back(), 'f');
-  EXPECT_THAT(log, HasSubstr("0.50 s of sound were lost"));
-  EXPECT_THAT(log, HasSubstr("fake lost sound 2 times"));
+TEST_F(LiveSessionTest, LossesAndLatenessAreToldOnce) {
+  source_.blocks = 5;
+  source_.losses = {.times = 2, .frames = 500};
+  service_.behind_s = 7;
+  Run();
+  EXPECT_EQ(error_, "");
+  EXPECT_THAT(log_, HasSubstr("recognition is 7 s behind"));
+  EXPECT_EQ(log_.find("is 7 s behind"), log_.rfind("is 7 s behind"));
+  EXPECT_THAT(log_, HasSubstr("audio was lost at about 0.1 s"));
+  EXPECT_THAT(log_, HasSubstr("2 gaps in 0.5 s of audio, 0.5 s known to be lost"));
+  // What waits in a pipe is not behind.
+  source_.blocks = 5;
+  source_.stopped = false;
+  Run({.capture = {.max_queued_s = 5}});
+  EXPECT_EQ(log_.find("behind"), std::string::npos);
 }
 
 }  // namespace
