@@ -112,7 +112,7 @@ TEST_F(PrefixBeamSearchTest, DoesNotDependOnHowTheFramesAreCutAndGoesOnBehindFin
 
 TEST_F(PrefixBeamSearchTest, WhatIsClearBecomesStable) {
   const std::vector<int> tokens = tokenizer_.Encode("ab cd e ab");
-  Tensor log_probs = torch::full({4 * static_cast<int64_t>(tokens.size()), vocab_}, -9.0);
+  Tensor log_probs = torch::full({4 * static_cast<int64_t>(tokens.size()), vocab_}, -14.0);
   for (int64_t t = 0; t < log_probs.size(0); ++t)
     log_probs[t][t % 4 == 0 ? tokens[static_cast<size_t>(t / 4)] : 0] = -0.05;
   PrefixBeamSearch search(tokenizer_, 0.04, {.beam_size = 4});

@@ -10,7 +10,7 @@ import unittest
 import support
 
 ONE = support.SAMPLES / "cen7-menk-b.flac"
-SUBCOMMANDS = ["transcribe", "evaluate", "train", "prepare", "average", "features", "info", "plot", "align"]
+SUBCOMMANDS = ["transcribe", "mic", "serve", "evaluate", "train", "prepare", "average", "features", "info", "plot", "align"]
 
 
 class CommandLineTest(support.EndToEndTest):

@@ -68,7 +68,15 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Streams that are computed together bring matrices of ever new heights, and for each oneDNN (and libtorch's layer
+// round it) keeps a program that it has written: 1024 of them by default, 600 MB. So many as a busy minute needs are
+// enough. Before the first of them is made; what the user has set stays.
+void LimitPrograms() {
+  for (const char* variable : {"LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}) setenv(variable, "256", 0);
+}
+
 void RunServe(ServeArguments arguments) {
+  LimitPrograms();
   AddTokens(arguments);
   if (arguments.server.cert.empty() != arguments.server.key.empty())
     Throw("{} is given without {}; TLS needs both", arguments.server.cert.empty() ? "--key" : "--cert",

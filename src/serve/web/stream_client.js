@@ -15,6 +15,9 @@ const kPatience_ms = 30000;
 // In which the close that an error announces is here.
 const kCloseFollows_ms = 500;
 
+// Some 40 s at 48 kHz.
+const kMostUnsent_bytes = 4 << 20;
+
 const kClosedNormally = 1000;
 const kClosedGoingAway = 1001;
 const kClosedByPolicy = 1008;
@@ -42,7 +45,10 @@ export class StreamClient {
   }
 
   send(samples) {
-    if (!this.#ending) this.#post(toInt16(samples));
+    if (this.#ending) return;
+    // A network that cannot carry the audio would fill the memory.
+    if (this.#socket.bufferedAmount > kMostUnsent_bytes) this.#close(lostConnection());
+    else this.#post(toInt16(samples));
   }
 
   end() {
@@ -73,7 +79,8 @@ export class StreamClient {
       for (const block of this.#waiting.splice(0)) this.#socket.send(block);
     } else if (message.type === "update") {
       this.#handlers.onUpdate(message);
-      if (message.finished && !this.#failure) this.#close(null);
+      // A server that shuts down finishes streams that nobody has ended; its close follows and says so.
+      if (message.finished && this.#ending && !this.#failure) this.#close(null);
     } else if (message.type === "error") {
       this.#failure = new ServerError("refused", message.message);
     }
