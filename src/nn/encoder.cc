@@ -5,6 +5,7 @@
 #include "src/base/error.h"
 #include "src/base/work.h"
 #include "src/nn/dropout.h"
+#include "src/nn/rounded_rows.h"
 
 namespace earshot {
 
@@ -251,6 +252,7 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
     for (size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(given[i]);
     return out;
   }
+  const RoundedRows rounded(steps.size() > 1);
   std::vector<BlockStep> blocks;
   for (const EncoderStep& step : steps) blocks.push_back({.in = Begin(step), .final = step.final});
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {

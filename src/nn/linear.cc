@@ -10,6 +10,7 @@
 
 #include "src/base/error.h"
 #include "src/base/simd_level.h"
+#include "src/nn/rounded_rows.h"
 
 namespace earshot {
 namespace {
@@ -140,10 +141,13 @@ Product PackedMatrix::Multiply(const Activation& x) const {
     const torch::ScalarType type = input_type_ == torch::kChar ? QuantizedOutput() : input_type_;
     return {.values = torch::empty(shape, x.values.options().dtype(type)), .scale = x.scale};
   }
+  const int64_t count = rows.size(0), rounded = RoundedRows::Of(count);
+  const Tensor padded = rounded == count ? rows : torch::constant_pad_nd(rows, {0, 0, 0, rounded - count});
+  const auto whole = [&](const Tensor& product) { return product.narrow(0, 0, count).view(shape); };
   if (input_type_ == torch::kChar)
-    return {.values = MultiplyQuantized(rows, weight_, scale_, zeros_).view(shape), .scale = x.scale, .bias = bias_};
+    return {.values = whole(MultiplyQuantized(padded, weight_, scale_, zeros_)), .scale = x.scale, .bias = bias_};
   const c10::IValue bias = bias_.defined() ? c10::IValue(bias_) : c10::IValue();
-  return {.values = LinearPointwise()({rows, weight_, bias, "none", NoScalars(), ""}).view(shape)};
+  return {.values = whole(LinearPointwise()({padded, weight_, bias, "none", NoScalars(), ""}))};
 }
 
 void Prepack(torch::nn::Module& root, InferencePrecision precision) {
