@@ -1,5 +1,9 @@
 #include "src/nn/reach.h"
 
+#include <fmt/format.h>
+
+#include <string>
+
 #include "src/base/error.h"
 
 namespace earshot {
@@ -11,16 +15,13 @@ Reach MakeReach(const Pattern& pattern, const ReachOptions& options) {
   if (pattern.learned() || pattern.hierarchical())
     Throw("the pattern {} waits for whole blocks, so its latency cannot be chosen; use the model without a latency",
           pattern.ToString());
-  std::string text = Pattern::Parse("local(chunk=" + std::to_string(options.chunk_frames) +
-                                    ",left=" + std::to_string(options.left_frames) +
-                                    ",lookahead=" + std::to_string(options.lookahead_frames) + ")")
-                         .ToString();
+  std::string text = fmt::format("local(chunk={},left={},lookahead={})", options.chunk_frames, options.left_frames,
+                                 options.lookahead_frames);
   for (const PatternTerm& term : pattern.terms()) {
     if (term.kind == PatternKind::kStrided)
-      text += "+strided(every=" + std::to_string(term.every) + ",reach=" + std::to_string(term.reach) + ",lookahead=0)";
+      text += fmt::format("+strided(every={},reach={},lookahead=0)", term.every, term.reach);
     if (term.kind == PatternKind::kMemory)
-      text += "+memory(slots=" + std::to_string(term.slots) + ",chunk=" + std::to_string(term.chunk) +
-              ",lag=" + std::to_string(term.lag) + ")";
+      text += fmt::format("+memory(slots={},chunk={},lag={})", term.slots, term.chunk, term.lag);
   }
   return {.pattern = Pattern::Parse(text), .convolution_chunk = options.chunk_frames};
 }

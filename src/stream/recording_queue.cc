@@ -14,6 +14,7 @@
 
 #include "src/audio/audio_reader.h"
 #include "src/base/error.h"
+#include "src/base/first_line.h"
 #include "src/base/log.h"
 #include "src/stream/transcriber.h"
 
@@ -131,8 +132,7 @@ class RecordingQueue::Impl : public std::enable_shared_from_this<Impl> {
     } catch (const Cancelled&) {
       return 0;
     } catch (const std::exception& e) {
-      const std::string what = e.what();
-      last.error = what.substr(0, what.find('\n'));
+      last.error = FirstLine(e);
       const std::lock_guard lock(mutex_);
       ++stats_.failed_total;
     }

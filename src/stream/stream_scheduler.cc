@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "src/base/error.h"
+#include "src/base/first_line.h"
 #include "src/base/log.h"
 
 namespace earshot {
@@ -54,6 +55,7 @@ struct Running {
   double recognized_s = 0;    // of the last update
   Clock::time_point arrival;  // of the last samples fed
   EncoderStep step;
+  CtcOutput output;  // of that step
 };
 
 }  // namespace
@@ -258,17 +260,10 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
       for (Running* stream : streams) Fail(*stream, e);
       return;
     }
-    at::parallel_for(0, static_cast<int64_t>(streams.size()), 1, [&](int64_t begin, int64_t end) {
-      const c10::InferenceMode inference;
-      for (int64_t i = begin; i < end; ++i) {
-        Running& stream = *streams[static_cast<size_t>(i)];
-        try {
-          stream.recognizer->Accept(outputs[static_cast<size_t>(i)]);
-          stream.changed = true;
-        } catch (const std::exception& e) {
-          Fail(stream, e);
-        }
-      }
+    for (size_t i = 0; i < streams.size(); ++i) streams[i]->output = std::move(outputs[i]);
+    ForEach(streams, [](Running& stream) {
+      stream.recognizer->Accept(std::exchange(stream.output, {}));
+      stream.changed = true;
     });
   }
 
@@ -277,7 +272,7 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
     LogWarning("a stream failed: {}", e.what());
     StreamUpdate update;
     update.finished = true;
-    update.error = std::string(e.what()).substr(0, std::string(e.what()).find('\n'));
+    update.error = FirstLine(e);
     stream.done = true;
     stream.changed = false;
     if (!Closed(stream)) stream.listener(std::move(update));

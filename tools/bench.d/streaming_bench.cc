@@ -54,7 +54,7 @@ struct Stream {
   explicit Stream(asio::io_context& io) : socket(io) {}
   Socket socket;
   Clock::time_point begin, end;  // of the sending
-  bool ended = false;
+  bool finished = false;         // the last words came
 };
 
 asio::awaitable<void> Read(Stream& stream, Load& load) {
@@ -71,6 +71,7 @@ asio::awaitable<void> Read(Stream& stream, Load& load) {
     if (message.at("finished").get<bool>()) {
       load.final_lags_s.push_back(Seconds(now - stream.end));
       ++load.texts[text];
+      stream.finished = true;
       co_return;
     }
     const double recognized_s = message.at("recognized").get<double>();
@@ -119,7 +120,8 @@ asio::awaitable<void> Run(asio::io_context& io, Load& load, double wait_s) {
     co_await Read(stream, load);
     co_await stream.socket.async_close(websocket::close_code::normal, use_awaitable);
   } catch (const std::exception& e) {
-    if (stream.end == Clock::time_point{} || load.final_lags_s.empty()) {
+    // Behind the last words only the closing can fail.
+    if (!stream.finished) {
       ++load.failed;
       std::fprintf(stderr, "a stream failed: %s\n", e.what());
     }

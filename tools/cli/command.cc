@@ -118,9 +118,4 @@ void RequireOneOf(const std::string& option, const std::string& value, const std
     Throw("{} '{}' is not known{}", option, value, Suggestion(value, allowed));
 }
 
-std::string FirstLine(const std::exception& e) {
-  const std::string_view what = e.what();
-  return std::string(what.substr(0, what.find('\n')));
-}
-
 }  // namespace earshot

@@ -13,11 +13,12 @@
 // RunX reports failure by throwing; RunProgram makes one line and exit code 1 of it.
 #pragma once
 
-#include <exception>
 #include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "src/base/first_line.h"
 
 namespace CLI {
 class App;
@@ -49,8 +50,5 @@ std::string Examples(std::initializer_list<std::pair<const char*, const char*>> 
 
 // value must be one of allowed; throws Error "OPTION 'VALUE' is not known" with the nearest.
 void RequireOneOf(const std::string& option, const std::string& value, const std::vector<std::string>& allowed);
-
-// The first line of what an exception says: c10::Error, for one, puts a stack trace below it.
-std::string FirstLine(const std::exception& e);
 
 }  // namespace earshot
