@@ -2,6 +2,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "src/attention/attention_kernel.h"
@@ -86,13 +87,17 @@ class Call {
 
   const KeyLayout& Keys(int64_t n) const { return keys_[static_cast<size_t>(n)]; }
 
-  // Queries that are padding or dropped: zeros.
+  // Queries that are padding or dropped: zeros. x: of EmptyFrames.
   void ZeroOthers(const Tensor& x) const {
+    const auto frame_bytes = static_cast<size_t>(x.stride(2) * static_cast<int64_t>(x.element_size()));
     for (int64_t n = 0; n < utterances(); ++n) {
+      char* frames = static_cast<char*>(x[n].data_ptr());
+      const bool* dropped = DroppedOf(n);
       const int64_t valid = plan_.ValidQueries(in_, n);
-      if (valid < x.size(2)) x[n].slice(1, valid).zero_();
+      for (int64_t q = dropped ? 0 : valid; q < x.size(2); ++q) {
+        if (q >= valid || dropped[q]) std::memset(frames + static_cast<size_t>(q) * frame_bytes, 0, frame_bytes);
+      }
     }
-    if (dropped_.defined()) x.masked_fill_(dropped_.view({utterances(), 1, x.size(2), 1}), 0);
   }
 
   Tensor WithoutDropped(const Tensor& x) const {
@@ -104,11 +109,16 @@ class Call {
   const Tensor& v() const { return v_; }
 
  private:
+  // Of each query of utterance n; nullptr: none is dropped.
+  const bool* DroppedOf(int64_t n) const {
+    return dropped_.defined() ? dropped_.data_ptr<bool>() + n * dropped_.size(1) : nullptr;
+  }
+
   std::vector<UnitRange> Units(int64_t n) const {
     // A shorter gap costs less computed than cut out.
     constexpr int64_t kGap = 16;
     std::vector<UnitRange> units;
-    const bool* dropped = dropped_.defined() ? dropped_.data_ptr<bool>() + n * dropped_.size(1) : nullptr;
+    const bool* dropped = DroppedOf(n);
     const int64_t valid = plan_.ValidQueries(in_, n);
     for (int64_t q = 0; q < valid; ++q) {
       if (dropped && dropped[q]) continue;
