@@ -19,6 +19,7 @@ void AcceptPositions(const FramePositions& fresh, BlockState& state) {
 FramePositions TakePositions(int64_t count, const FramePositions& fresh, BlockState& state) {
   const auto end = state.positions.begin() + count;
   FramePositions out{.at = {state.positions.begin(), end}, .received = fresh.received};
+  if (out.at == fresh.at) out.rotary = fresh.rotary;
   state.positions.erase(state.positions.begin(), end);
   if (!state.positions.empty()) out.received = state.positions.front();
   return out;

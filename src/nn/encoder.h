@@ -126,6 +126,8 @@ class Encoder : public torch::nn::Module {
   // Whether frames leave behind this block (from 0).
   bool SkipsBehind(size_t layer) const { return static_cast<int>(layer) + 1 == skipper_.from_layer(); }
   torch::Tensor BlankOf(const torch::Tensor& x, const BlankProbability& blank) const;
+  // Where the blocks have let frames wait their table is not there, and is made.
+  void SetRotary(GatedFrames& frames) const;
   // The blocks behind the one that frames leave, of one utterance: (1, t, D) whole.
   RestoredFrames RunSkipping(const GatedFrames& frames, const Conditioning& conditioning, const BlankProbability& blank,
                              const Reach* reach);

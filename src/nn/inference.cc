@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #include "src/base/error.h"
+#include "src/nn/rounded_rows.h"
 #include "src/nn/row_kernel.h"
 
 namespace earshot {
@@ -53,10 +56,12 @@ RowNorm NormOf(const torch::nn::LayerNormImpl& norm) {
   return {.weight = FloatsOf(norm.weight), .bias = FloatsOf(norm.bias), .eps = static_cast<float>(norm.options.eps())};
 }
 
-// `shape` of `type`, with room for the scales of its rows where it needs them.
+// `shape` of `type`, with room for the scales of its rows where it needs them, and behind them for the rows that a
+// product of rounded height reads.
 Activation Room(const Tensor& like, std::vector<int64_t> shape, ScalarType type) {
   Activation out;
-  out.values = torch::empty(shape, like.options().dtype(type));
+  const int64_t dim = shape.back(), rows = std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>());
+  out.values = torch::empty({RoundedRows::Of(rows), dim}, like.options().dtype(type)).narrow(0, 0, rows).view(shape);
   shape.pop_back();
   if (type == torch::kChar) out.scale = torch::empty(shape, like.options().dtype(torch::kFloat));
   return out;

@@ -130,6 +130,19 @@ PackedMatrix::PackedMatrix(const Tensor& weight, const Tensor& bias, InferencePr
   if (packed_) weight_ = ReorderWeight()({weight_, kTypicalRows});
 }
 
+namespace {
+
+// The rows and what lies behind them, up to `count`: in place where there is room, as Room of inference.cc leaves it.
+Tensor WithRowsBehind(const Tensor& rows, int64_t count) {
+  if (rows.size(0) == count) return rows;
+  const int64_t width = rows.size(1), room = static_cast<int64_t>(rows.storage().nbytes()) / rows.element_size();
+  if (rows.is_contiguous() && rows.storage_offset() + count * width <= room)
+    return rows.as_strided({count, width}, {width, 1});
+  return torch::constant_pad_nd(rows, {0, 0, 0, count - rows.size(0)});
+}
+
+}  // namespace
+
 Product PackedMatrix::Multiply(const Activation& x) const {
   EARSHOT_CHECK(x.values.scalar_type() == input_type_, "a matrix for {} times {}", c10::toString(input_type_),
                 c10::toString(x.values.scalar_type()));
@@ -141,8 +154,9 @@ Product PackedMatrix::Multiply(const Activation& x) const {
     const torch::ScalarType type = input_type_ == torch::kChar ? QuantizedOutput() : input_type_;
     return {.values = torch::empty(shape, x.values.options().dtype(type)), .scale = x.scale};
   }
-  const int64_t count = rows.size(0), rounded = RoundedRows::Of(count);
-  const Tensor padded = rounded == count ? rows : torch::constant_pad_nd(rows, {0, 0, 0, rounded - count});
+  // Each row is computed by itself, so it does not matter what the further ones hold.
+  const int64_t count = rows.size(0);
+  const Tensor padded = WithRowsBehind(rows, RoundedRows::Of(count));
   const auto whole = [&](const Tensor& product) { return product.narrow(0, 0, count).view(shape); };
   if (input_type_ == torch::kChar)
     return {.values = whole(MultiplyQuantized(padded, weight_, scale_, zeros_)), .scale = x.scale, .bias = bias_};

@@ -28,10 +28,7 @@ Tensor OnGrid(const Tensor& x, const FramePositions& positions, int64_t first, i
 }
 
 RotaryTable RotaryOf(const FramePositions& positions, int64_t head_dim, torch::Device device) {
-  const int64_t num = positions.size();
-  if (num == 0 || positions.at.back() - positions.at.front() + 1 == num)
-    return MakeRotaryTable(num == 0 ? 0 : positions.at.front(), num, head_dim, device);
-  return MakeRotaryTable(torch::tensor(positions.at, torch::kDouble), head_dim, device);
+  return positions.rotary.cos.defined() ? positions.rotary : MakeRotaryTable(positions.at, head_dim, device);
 }
 
 // How much each frame counts in a summary: its gate, 0 where it is padding. (N, T) float.

@@ -33,6 +33,8 @@ struct FrameContext {
 struct FramePositions {
   std::vector<int64_t> at;  // ascending
   int64_t received = 0;
+  // Of `at`: made once, it goes with the frames from block to block. Undefined: each makes it.
+  RotaryTable rotary;
 
   static FramePositions Range(int64_t first, int64_t num);
   int64_t size() const { return static_cast<int64_t>(at.size()); }

@@ -60,6 +60,17 @@ TEST(RotaryTest, ScoresDependOnDifferencesHoweverFarTheStreamIs) {
   EXPECT_TRUE(torch::equal(whole.sin.narrow(0, 7, 13), part.sin));
 }
 
+TEST(RotaryTest, FramesBetweenWhichOthersWereLeftOutHaveTheirOwnAngles) {
+  const RotaryTable whole = MakeRotaryTable(1000, 2000, 16, torch::kCPU);
+  // Over two of the steps of 1024 positions that angles are composed of.
+  const std::vector<int64_t> positions = {1000, 1001, 1005, 1023, 1024, 1500, 2047, 2048, 2999};
+  const Tensor index = torch::tensor(positions, torch::kInt64) - 1000;
+  const RotaryTable some = MakeRotaryTable(positions, 16, torch::kCPU);
+  EXPECT_TRUE(torch::equal(some.cos, whole.cos.index_select(0, index)));
+  EXPECT_TRUE(torch::equal(some.sin, whole.sin.index_select(0, index)));
+  EXPECT_EQ(MakeRotaryTable(std::vector<int64_t>{}, 16, torch::kCPU).cos.size(0), 0);
+}
+
 TEST(GateTest, Kinds) {
   torch::manual_seed(1);
   const Tensor x = torch::randn({2, 5, 8}), energy = torch::linspace(-3, 3, 10).view({2, 5});
