@@ -11,6 +11,7 @@ using torch::Tensor;
 void LossOptions::Visit(OptionVisitor& v) {
   v.Field("intermediate_weight", intermediate_weight);
   v.Field("consistency_weight", consistency_weight);
+  v.Field("distillation_weight", distillation_weight);
   v.Field("frame_weight", frame_weight);
   v.Field("frame_share", frame_share);
   v.Field("gate_weight", gate_weight);
@@ -22,6 +23,8 @@ void LossOptions::Validate() const {
   if (!(intermediate_weight >= 0 && intermediate_weight <= 1))
     Throw("train.loss.intermediate_weight is {}, expected between 0 and 1", intermediate_weight);
   if (!(consistency_weight >= 0)) Throw("train.loss.consistency_weight is {}, expected 0 or more", consistency_weight);
+  if (!(distillation_weight >= 0))
+    Throw("train.loss.distillation_weight is {}, expected 0 or more", distillation_weight);
   if (!(frame_weight >= 0)) Throw("train.loss.frame_weight is {}, expected 0 or more", frame_weight);
   if (!(frame_share > 0 && frame_share <= 1))
     Throw("train.loss.frame_share is {}, expected more than 0 and at most 1", frame_share);
@@ -57,6 +60,13 @@ Tensor Consistency(const Tensor& log_probs, const Tensor& lens) {
   return 0.5 * (kl * mask).sum();
 }
 
+// KL(teacher || output), summed over the frames of all utterances and averaged over views.
+Tensor Distillation(const Tensor& log_probs, const Tensor& lens, const Tensor& teacher, int num_views) {
+  const Tensor fixed = teacher.detach().to(torch::kFloat);
+  const Tensor kl = fixed.exp() * (fixed - log_probs.to(torch::kFloat));
+  return (kl * FrameMask(lens, log_probs.size(1), log_probs.device())).sum() / num_views;
+}
+
 // Sum over labelled frames, summed over utterances and averaged over views.
 Tensor FrameCrossEntropy(const Tensor& logits, const Tensor& labels, int num_views) {
   const Tensor all = labels.narrow(1, 0, logits.size(1)).repeat({num_views, 1}).to(logits.device());
@@ -82,7 +92,8 @@ double FrameWeight(const LossOptions& options, double done) {
   return options.frame_weight * std::max(0.0, 1 - done / options.frame_share);
 }
 
-Losses ComputeLosses(const CtcOutput& output, const CtcTargets& targets, int num_views, const LossOptions& options) {
+Losses ComputeLosses(const CtcOutput& output, const CtcTargets& targets, int num_views, const LossOptions& options,
+                     const Tensor& teacher) {
   const double per_view = 1.0 / num_views;
   Losses losses;
   const Tensor each = Ctc(output.log_probs, output.lens, targets, num_views);
@@ -101,6 +112,11 @@ Losses ComputeLosses(const CtcOutput& output, const CtcTargets& targets, int num
     const Tensor consistency = Consistency(output.log_probs, output.lens);
     losses.consistency = consistency.item<double>();
     total = total + options.consistency_weight * consistency;
+  }
+  if (teacher.defined()) {
+    const Tensor distillation = Distillation(output.log_probs, output.lens, teacher, num_views);
+    losses.distillation = distillation.item<double>();
+    total = total + options.distillation_weight * distillation;
   }
   if (output.frame_logits.defined() && options.frame_weight > 0) {
     const Tensor frame = FrameCrossEntropy(output.frame_logits, targets.frame_labels, num_views);

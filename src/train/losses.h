@@ -1,4 +1,4 @@
-// What is minimised: CTC, its intermediate and consistency forms, and what holds the gate.
+// What is minimised: CTC, its intermediate, consistency and distillation forms, and what holds the gate.
 #pragma once
 
 #include <torch/types.h>
@@ -17,6 +17,9 @@ struct LossOptions {
   // Consistency-regularised CTC (Yao et al. 2024): each batch is seen in two views of SpecAugment, whose
   // distributions are drawn together with this weight. 0: one view.
   double consistency_weight = 0;
+  // Batches that are seen in chunks (model.dynamic_chunk) are drawn with this weight to what the same network says
+  // of them as its own pattern sees them, which is held fixed (Yu et al. 2021, Dual-mode ASR). 0: they are not.
+  double distillation_weight = 0;
   // Cross-entropy of each encoder frame against the token that a word alignment puts there, by a head of
   // its own that only training has: brings CTC with large tokens over its first plateau. Needs
   // data.augment.splice.alignments. Falls linearly to 0 over the first frame_share of the run.
@@ -43,12 +46,14 @@ struct CtcTargets {
 struct Losses {
   torch::Tensor total;  // () float: what is differentiated, summed over utterances
   torch::Tensor ctc;    // (N) float, detached: of each utterance
-  double intermediate = 0, consistency = 0, frame = 0, gate = 0,
-         gate_speech = 0;  // summed over utterances, before their weights
+  // Summed over utterances, before their weights.
+  double intermediate = 0, consistency = 0, distillation = 0, frame = 0, gate = 0, gate_speech = 0;
 };
 
 // output: of N utterances, or of 2N in two views (all of the first, then all of the second). CTC is computed in float.
-Losses ComputeLosses(const CtcOutput& output, const CtcTargets& targets, int num_views, const LossOptions& options);
+// teacher: log probabilities as output.log_probs has them, that it is drawn to; undefined: none.
+Losses ComputeLosses(const CtcOutput& output, const CtcTargets& targets, int num_views, const LossOptions& options,
+                     const torch::Tensor& teacher = {});
 
 // The weight of the frame loss when `done` (0 to 1) of the run is over.
 double FrameWeight(const LossOptions& options, double done);

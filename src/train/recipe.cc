@@ -44,6 +44,7 @@ void TrainOptions::Visit(OptionVisitor& v) {
   v.Group("schedule", schedule);
   v.Group("loss", loss);
   v.Field("evaluate_every", evaluate_every);
+  v.Field("evaluate_chunks", evaluate_chunks);
   v.Field("keep_checkpoints", keep_checkpoints);
   v.Field("save_every", save_every);
   v.Field("average_best", average_best);
@@ -58,6 +59,7 @@ void TrainOptions::Validate() const {
   at_least("accumulate", accumulate, 1);
   at_least("workers", workers, 0);
   at_least("evaluate_every", evaluate_every, 1);
+  for (const int frames : evaluate_chunks) at_least("evaluate_chunks", frames, 1);
   at_least("keep_checkpoints", keep_checkpoints, 1);
   at_least("save_every", save_every, 1);
   at_least("average_best", average_best, 1);
@@ -89,6 +91,11 @@ void Recipe::Validate() const {
           data.augment.wave.sample_rate, rate);
   }
   const LossOptions& loss = train.loss;
+  if (!train.evaluate_chunks.empty() && model.dynamic_chunk.probability == 0)
+    Throw("train.evaluate_chunks is given, but model.dynamic_chunk.probability is 0: the model knows no chunks");
+  if (loss.distillation_weight > 0 && model.dynamic_chunk.probability == 0)
+    Throw("train.loss.distillation_weight is {}, but model.dynamic_chunk.probability is 0: nothing is seen in chunks",
+          loss.distillation_weight);
   if (loss.frame_weight > 0 && !model.ctc.frame_head)
     Throw("train.loss.frame_weight is {}, but model.ctc.frame_head is false; set it to true", loss.frame_weight);
   if (loss.gate_speech_weight > 0 && model.encoder.gate.kind != GateKind::kLearned)

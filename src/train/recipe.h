@@ -66,6 +66,9 @@ struct TrainOptions {
   LossOptions loss;
   // Epochs between evaluations on dev; the last epoch is always evaluated.
   int evaluate_every = 1;
+  // Dev is heard in chunks of so many encoder frames as well (model.dynamic_chunk); a model is then as good as the mean
+  // of its error rates.
+  std::vector<int> evaluate_chunks;
   // Checkpoints that are kept for resuming, and epochs between them. A stopped run saves at once.
   int keep_checkpoints = 2;
   int save_every = 1;

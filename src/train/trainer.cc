@@ -68,8 +68,9 @@ class Trainer::Impl {
   void Step(const std::vector<Batch>& batches, Progress& progress);
   void ReportStep(const Progress& progress, ProgressBar& bar);
   void FinishEpoch(Progress& progress);
-  // Error rate of the averaged weights on dev; keeps the model when it is among the best.
-  double EvaluateEpoch();
+  double EvaluateInChunks(const AsrModel& model, int frames) const;
+  // Notes the error rate of the averaged weights on dev in the line; keeps the model when it is among the best.
+  void EvaluateEpoch(nlohmann::json& line);
   std::string FinishModel();
   // The model with the moving average (or, without one, the weights) in place of the weights.
   const AsrModel& AveragedModel();
@@ -279,7 +280,15 @@ const AsrModel& Trainer::Impl::AveragedModel() {
   return *averaged_;
 }
 
-double Trainer::Impl::EvaluateEpoch() {
+double Trainer::Impl::EvaluateInChunks(const AsrModel& model, int frames) const {
+  const Reach reach =
+      MakeReach(model.network().encoder().pattern(),
+                {.chunk_frames = frames, .left_frames = recipe_.model.dynamic_chunk.left_frames.back()});
+  return Evaluate(model, data_.dev, {.normalize = recipe_.data.normalize, .workers = num_workers_, .reach = reach})
+      .words.Rate();
+}
+
+void Trainer::Impl::EvaluateEpoch(nlohmann::json& line) {
   const AsrModel& model = AveragedModel();
   double rate = 0;
   if (!data_.dev.empty()) {
@@ -287,8 +296,8 @@ double Trainer::Impl::EvaluateEpoch() {
     at::set_num_threads(threads * num_workers_);
     const Evaluation evaluation =
         Evaluate(model, data_.dev, {.normalize = recipe_.data.normalize, .workers = num_workers_});
-    at::set_num_threads(threads);
     rate = evaluation.words.Rate();
+    line["dev_wer"] = 100 * rate;
     events_->Scalar("dev/wer", state_.step, 100 * rate);
     events_->Scalar("dev/cer", state_.step, 100 * evaluation.characters.Rate());
     events_->Scalar("dev/gate", state_.step, evaluation.mean_gate);
@@ -298,6 +307,15 @@ double Trainer::Impl::EvaluateEpoch() {
         state_.sampler.epoch, 100 * rate, evaluation.words.substitutions, evaluation.words.deletions,
         evaluation.words.insertions, evaluation.words.reference, 100 * evaluation.characters.Rate(),
         evaluation.mean_gate, evaluation.seconds_audio / std::max(1e-9, evaluation.seconds_wall));
+    for (const int frames : recipe_.train.evaluate_chunks) {
+      const double in_chunks = EvaluateInChunks(model, frames);
+      line[fmt::format("dev_wer_chunk_{}", frames)] = 100 * in_chunks;
+      events_->Scalar(fmt::format("dev/wer_chunk_{}", frames), state_.step, 100 * in_chunks);
+      LogInfo("epoch {}: in chunks of {} frames: dev WER {:.2f} %", state_.sampler.epoch, frames, 100 * in_chunks);
+      rate += in_chunks;
+    }
+    rate /= 1 + static_cast<double>(recipe_.train.evaluate_chunks.size());
+    at::set_num_threads(threads);
   }
   const std::string name = EpochName(state_.sampler.epoch);
   model.Save(Path("models/" + name));
@@ -311,7 +329,6 @@ double Trainer::Impl::EvaluateEpoch() {
     fs::remove_all(Path("models/" + worst->first), error);
     state_.evaluated.erase(worst);
   }
-  return rate;
 }
 
 void Trainer::Impl::FinishEpoch(Progress& progress) {
@@ -327,6 +344,7 @@ void Trainer::Impl::FinishEpoch(Progress& progress) {
       {"ctc", progress.losses.ctc / count},
       {"intermediate", progress.losses.intermediate / count},
       {"consistency", progress.losses.consistency / count},
+      {"distillation", progress.losses.distillation / count},
       {"frame", progress.losses.frame / count},
       {"gate_budget", progress.losses.gate / count},
       {"gate_speech", progress.losses.gate_speech / count},
@@ -337,7 +355,7 @@ void Trainer::Impl::FinishEpoch(Progress& progress) {
       {"skipped_utterances", loader_->counts().skipped}};
   LogInfo("epoch {}: loss {:.3f}, CTC {:.3f}, lr {:.2e}, {:.0f} s, {:.0f} x real time", state_.sampler.epoch,
           progress.losses.total / count, progress.losses.ctc / count, last_lr_, seconds, progress.audio_s / seconds);
-  if (evaluate) line["dev_wer"] = 100 * EvaluateEpoch();
+  if (evaluate) EvaluateEpoch(line);
   std::ofstream log(Path("log.jsonl"), std::ios::app);
   log << line.dump() << "\n";
   events_->Flush();

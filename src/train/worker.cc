@@ -60,6 +60,7 @@ StepLosses& StepLosses::operator+=(const StepLosses& o) {
   ctc += o.ctc;
   intermediate += o.intermediate;
   consistency += o.consistency;
+  distillation += o.distillation;
   frame += o.frame;
   gate += o.gate;
   gate_speech += o.gate_speech;
@@ -148,8 +149,16 @@ StepLosses WorkerPool::RunShare(Worker& worker, const std::vector<const Example*
     const Autocast autocast(options_.bfloat16, device.type());
     const std::optional<Reach> reach =
         DrawReach(model_.config().dynamic_chunk, worker.network->encoder().pattern(), options.seed);
-    const CtcOutput output = worker.network->forward(batch.features.to(device), batch.lens, reach ? &*reach : nullptr);
-    losses = ComputeLosses(output, batch.targets, num_views, loss_options);
+    const torch::Tensor features = batch.features.to(device);
+    torch::Tensor teacher;
+    if (reach && loss_options.distillation_weight > 0) {
+      const torch::NoGradGuard no_grad;
+      teacher = worker.network->forward(features, batch.lens).log_probs;
+      // What is kept of it are weights without a gradient.
+      at::autocast::clear_cache();
+    }
+    const CtcOutput output = worker.network->forward(features, batch.lens, reach ? &*reach : nullptr);
+    losses = ComputeLosses(output, batch.targets, num_views, loss_options, teacher);
   }
   StepLosses sum;
   sum.utterances = static_cast<int64_t>(examples.size());
@@ -162,6 +171,7 @@ StepLosses WorkerPool::RunShare(Worker& worker, const std::vector<const Example*
   sum.total = losses.total.item<double>();
   sum.intermediate = losses.intermediate;
   sum.consistency = losses.consistency;
+  sum.distillation = losses.distillation;
   sum.frame = losses.frame;
   sum.gate = losses.gate;
   sum.gate_speech = losses.gate_speech;

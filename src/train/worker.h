@@ -29,7 +29,7 @@ struct WorkerOptions {
 
 struct StepLosses {
   // Sums over utterances.
-  double total = 0, ctc = 0, intermediate = 0, consistency = 0, frame = 0, gate = 0, gate_speech = 0;
+  double total = 0, ctc = 0, intermediate = 0, consistency = 0, distillation = 0, frame = 0, gate = 0, gate_speech = 0;
   int64_t utterances = 0;
   // Utterances whose CTC loss was not a number, by id.
   std::vector<std::string> not_finite;

@@ -94,6 +94,29 @@ TEST_F(LossesTest, TwoEqualViewsCountAsOne) {
   EXPECT_TRUE(TensorsMatch(two.total, one.total, 1e-5));
 }
 
+TEST_F(LossesTest, DistillationDrawsToTheTeacher) {
+  const Tensor teacher = torch::log_softmax(torch::randn({3, 5, 3}), 2);
+  Tensor logits = torch::randn({3, 5, 3}).requires_grad_();
+  const CtcOutput output = {.log_probs = torch::log_softmax(logits, 2), .lens = lens_};
+  LossOptions options = plain_;
+  options.distillation_weight = 2;
+  const Losses with = ComputeLosses(output, targets_, 1, options, teacher),
+               without = ComputeLosses(output, targets_, 1, options);
+  EXPECT_EQ(without.distillation, 0);
+  // KL(teacher || output), whose gradient is q - p for the logits of a frame that is there.
+  const Tensor p = teacher.exp(), q = output.log_probs.detach().exp();
+  double expected = 0;
+  Tensor by_hand = torch::zeros_like(p);
+  for (int64_t n = 0; n < 3; ++n) {
+    const int64_t frames = lens_[n].item<int64_t>();
+    expected += (p[n] * (teacher[n] - output.log_probs[n])).narrow(0, 0, frames).sum().item<double>();
+    by_hand[n].narrow(0, 0, frames).copy_(2 * (q[n] - p[n]).narrow(0, 0, frames));
+  }
+  EXPECT_NEAR(with.distillation, expected, 1e-4);
+  const Tensor gradient = torch::autograd::grad({with.total - without.total}, {logits})[0];
+  EXPECT_TRUE(TensorsMatch(gradient, by_hand, 1e-5));
+}
+
 TEST_F(LossesTest, ConsistencyDrawsTheViewsTogether) {
   Tensor logits = torch::randn({6, 5, 3}).requires_grad_();
   const CtcOutput output = {.log_probs = torch::log_softmax(logits, 2), .lens = torch::cat({lens_, lens_})};
@@ -189,6 +212,7 @@ TEST(LossOptionsTest, WhatCannotBeIsNamed) {
   EXPECT_NO_THROW(LossOptions().Validate());
   EXPECT_THROW((LossOptions{.intermediate_weight = 1.5}.Validate()), Error);
   EXPECT_THROW((LossOptions{.consistency_weight = -1}.Validate()), Error);
+  EXPECT_THROW((LossOptions{.distillation_weight = -1}.Validate()), Error);
   EXPECT_THROW((LossOptions{.frame_share = 0}.Validate()), Error);
   EXPECT_THROW((LossOptions{.gate_target = NAN}.Validate()), Error);
 }

@@ -257,6 +257,30 @@ TEST_F(TrainerTest, LossFallsAndTheBestModelIsKept) {
   EXPECT_TRUE(TensorsMatch(Newest("next").tensors.at("weights.0"), flat.values()[0], 1e-6));
 }
 
+TEST_F(TrainerTest, ChunksAreDistilledAndEvaluated) {
+  Recipe recipe = MakeRecipe();
+  recipe.data.dev = recipe.data.train;
+  recipe.model.dynamic_chunk = {.probability = 1, .min_frames = 2, .max_frames = 4};
+  recipe.model.encoder.dropout = 0;
+  recipe.train.precision = Precision::kBFloat16;
+  recipe.train.epochs = 1;
+  recipe.train.evaluate_chunks = {2, 4};
+  Train(recipe, "without");
+  recipe.train.loss.distillation_weight = 1e-6;
+  Train(recipe, "little");
+  const json without = Lines("without/log.jsonl").front(), little = Lines("little/log.jsonl").front();
+  EXPECT_EQ(without.at("distillation").get<double>(), 0);
+  EXPECT_GT(little.at("distillation").get<double>(), 0);
+  // The teacher leaves the gradients of the others as they are.
+  EXPECT_NEAR(little.at("gradient_norm").get<double>(), without.at("gradient_norm").get<double>(),
+              1e-2 * without.at("gradient_norm").get<double>());
+  // How good a model is, is the mean of its error rates.
+  const double mean = (little.at("dev_wer").get<double>() + little.at("dev_wer_chunk_2").get<double>() +
+                       little.at("dev_wer_chunk_4").get<double>()) /
+                      3;
+  EXPECT_NEAR(100 * Newest("little").state.evaluated.begin()->second, mean, 1e-9);
+}
+
 TEST_F(TrainerTest, TheMeanOfTheBestIsTaken) {
   Recipe recipe = MakeRecipe();
   recipe.train.epochs = 3;
