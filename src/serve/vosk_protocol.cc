@@ -19,7 +19,8 @@ void VoskProtocol::OnText(std::string_view text) {
     const Json message = ParseJsonObject(text);
     if (message.contains("config")) return Configure(ObjectOr(message, "config"));
     if (FlagOr(message, "eof", false)) return Finish();
-    Throw("expected a message with 'config' or 'eof'");
+    if (FlagOr(message, "reset", false)) return Reset();
+    Throw("expected a message with 'config', 'reset' or 'eof'");
   } catch (const Error& e) {
     host_.Send(ToText({{"error", e.what()}}));
   }
@@ -31,6 +32,7 @@ void VoskProtocol::Configure(const Json& config) {
   if (rate != 0 && !(rate >= 4000 && rate <= 192000)) Throw("sample_rate: {} Hz, expected 4000 to 192000", rate);
   sample_rate_ = rate;
   with_words_ = FlagOr(config, "words", with_words_);
+  as_alternatives_ = NumberOr(config, "max_alternatives", as_alternatives_ ? 1 : 0) >= 1;
 }
 
 bool VoskProtocol::Open() {
@@ -59,8 +61,14 @@ void VoskProtocol::OnUpdate(StreamUpdate update) {
   recognized_s_ = update.recognized_s;
   for (Segment& segment : update.finals) results_.push_back(std::move(segment));
   partial_ = JoinWords(update.words, 0, update.words.size());
+  if (update.committed && !update.finished) SendAll();
   if (!update.finished) return Answer();
-  // A client that did not wait has answers coming; the last is for its eof.
+  SendAll();
+  host_.Close(draining_ ? CloseCode::kGoingAway : CloseCode::kNormal, draining_ ? "the server ends" : "");
+}
+
+void VoskProtocol::SendAll() {
+  // A client that did not wait has answers coming; the last is for its eof or reset.
   for (; unanswered_ > 0; --unanswered_) host_.Send(ToText({{"partial", ""}}));
   std::vector<Word> words;
   std::string text;
@@ -68,8 +76,8 @@ void VoskProtocol::OnUpdate(StreamUpdate update) {
     words.insert(words.end(), segment.words.begin(), segment.words.end());
     AppendText(text, segment.text);
   }
+  results_.clear();
   SendResult(words, text);
-  host_.Close(draining_ ? CloseCode::kGoingAway : CloseCode::kNormal, draining_ ? "the server ends" : "");
 }
 
 bool VoskProtocol::KeepsUp() const {
@@ -101,7 +109,19 @@ void VoskProtocol::SendResult(const std::vector<Word>& words, const std::string&
     message["result"] = std::move(list);
   }
   message["text"] = text;
+  if (as_alternatives_) {
+    double confidence = 0;
+    for (const Word& word : words) confidence += word.confidence / static_cast<double>(words.size());
+    Json best = {{"confidence", std::round(confidence * 1e4) / 1e4}};
+    best.update(message);
+    message = {{"alternatives", Json::array({std::move(best)})}};
+  }
   host_.Send(ToText(message));
+}
+
+void VoskProtocol::Reset() {
+  if (host_.stream()) return host_.stream()->Commit();
+  SendAll();
 }
 
 void VoskProtocol::Finish() {

@@ -1,9 +1,13 @@
 // The WebSocket protocol of vosk-server, at / and /vosk: one answer for every message of audio.
 //
-//   client: {"config": {"sample_rate": 16000, "words": 1}}     may be left out: the model's rate, with words
+//   client: {"config": {"sample_rate": 16000, "words": 1}}     may be left out: the model's rate, with words;
+//           with "max_alternatives": 1 or more, a result is {"alternatives": [{"confidence", "result", "text"}]}, of
+//           which there is one
 //   client: binary messages, s16le of one channel
 //   server: {"partial": "what is not yet final"}, or at an endpoint
 //           {"result": [{"conf", "start", "end", "word"}], "text": "..."}
+//   client: {"reset": 1}
+//   server: the result of what was sent so far; what follows begins anew
 //   client: {"eof": 1}
 //   server: the last result, and closes
 //
@@ -35,7 +39,10 @@ class VoskProtocol : public StreamProtocol {
  private:
   bool Open();
   void Configure(const Json& config);
+  void Reset();
   void Finish();
+  // The result of all that was not yet told, behind an answer for each message that waits for one.
+  void SendAll();
   // Answers as many messages as are due.
   void Answer();
   bool KeepsUp() const;
@@ -44,7 +51,7 @@ class VoskProtocol : public StreamProtocol {
   StreamHost& host_;
   AudioDecoder decoder_;
   double sample_rate_ = 0;  // 0: the model's
-  bool with_words_ = true;
+  bool with_words_ = true, as_alternatives_ = false;
   bool ending_ = false, draining_ = false;
   double sent_s_ = 0, recognized_s_ = 0;
   size_t unanswered_ = 0;

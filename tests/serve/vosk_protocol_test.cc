@@ -58,6 +58,40 @@ TEST(VoskProtocol, TheEndGivesAllThatWasNotTold) {
   EXPECT_EQ(host.close_code, CloseCode::kNormal);
 }
 
+TEST(VoskProtocol, AResetGivesAllSoFarAndGoesOn) {
+  FakeHost host;
+  VoskProtocol vosk(host);
+  vosk.OnText(R"({"reset": 1})");
+  EXPECT_EQ(host.Take().back()["text"], "") << "nothing was sent yet";
+  vosk.OnText(R"({"config": {"words": 0}})");
+  host.queued_s = 3;
+  vosk.OnBinary(Pcm(64000));
+  vosk.OnText(R"({"reset" : 1})");
+  EXPECT_THAT(host.calls, ElementsAre("commit"));
+  EXPECT_THAT(host.sent, IsEmpty());
+  vosk.OnUpdate({.finals = {MakeSegment("a b")}, .recognized_s = 4, .committed = true});
+  EXPECT_THAT(host.sent, ElementsAre(R"({"partial":""})", R"({"text":"a b"})"));
+  host.queued_s = 0;
+  vosk.OnBinary(Pcm(800));
+  EXPECT_EQ(host.sent.back(), R"({"partial":""})");
+  EXPECT_FALSE(host.close_code);
+}
+
+TEST(VoskProtocol, AlternativesAreTheBestAlone) {
+  FakeHost host;
+  VoskProtocol vosk(host);
+  vosk.OnText(R"({"config": {"words": 0, "max_alternatives": 3}})");
+  vosk.OnBinary(Pcm(800));
+  EXPECT_EQ(host.sent.back(), R"({"partial":""})");
+  vosk.OnUpdate({.finals = {MakeSegment("a b")}, .recognized_s = 0.2});
+  vosk.OnBinary(Pcm(800));
+  EXPECT_EQ(host.sent.back(), R"({"alternatives":[{"confidence":0.9,"text":"a b"}]})");
+  vosk.OnText(R"({"config": {"max_alternatives": 0}})");
+  vosk.OnText(R"({"eof": 1})");
+  vosk.OnUpdate({.finished = true});
+  EXPECT_EQ(host.sent.back(), R"({"text":""})");
+}
+
 TEST(VoskProtocol, TheEndOfNothingIsAnEmptyText) {
   FakeHost host;
   VoskProtocol vosk(host);
