@@ -46,3 +46,15 @@ function(earshot_test name)
   endif()
   gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
 endfunction()
+
+# Under a sanitizer, what is made of Boost.Beast's templates takes GCC minutes a file. Several files at a time, without
+# optimisation and without the undefined behaviour checks it takes a tenth of that.
+function(earshot_lighten_sanitizer)
+  if(EARSHOT_SANITIZE)
+    set_target_properties(${ARGN} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 10)
+    foreach(target ${ARGN})
+      # TSan does not know fences and takes an order that they make for none: Asio's are beside locks, which it knows.
+      target_compile_options(${target} PRIVATE -O0 -fno-sanitize=undefined -Wno-tsan)
+    endforeach()
+  endif()
+endfunction()

@@ -121,8 +121,7 @@ Tensor Encoder::BlankOf(const Tensor& x, const BlankProbability& blank) const {
 
 void Encoder::SetRotary(GatedFrames& frames) const {
   if (!frames.positions.rotary.cos.defined())
-    frames.positions.rotary =
-        MakeRotaryTable(frames.positions.at, options_.dim / options_.heads, frames.x.device());
+    frames.positions.rotary = MakeRotaryTable(frames.positions.at, options_.dim / options_.heads, frames.x.device());
 }
 
 RestoredFrames Encoder::RunSkipping(const GatedFrames& all, const Conditioning& conditioning,

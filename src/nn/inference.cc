@@ -60,7 +60,8 @@ RowNorm NormOf(const torch::nn::LayerNormImpl& norm) {
 // product of rounded height reads.
 Activation Room(const Tensor& like, std::vector<int64_t> shape, ScalarType type) {
   Activation out;
-  const int64_t dim = shape.back(), rows = std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>());
+  const int64_t dim = shape.back(),
+                rows = std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>());
   out.values = torch::empty({RoundedRows::Of(rows), dim}, like.options().dtype(type)).narrow(0, 0, rows).view(shape);
   shape.pop_back();
   if (type == torch::kChar) out.scale = torch::empty(shape, like.options().dtype(torch::kFloat));

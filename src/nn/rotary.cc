@@ -46,8 +46,8 @@ Angles Offsets(int64_t head_dim) {
   return table;
 }
 
-// Row t: cos(a + b) and sin(a + b) of the base a and the offset b of positions[t], two products in place of a cosine for
-// each value.
+// Row t: cos(a + b) and sin(a + b) of the base a and the offset b of positions[t], two products in place of a cosine
+// for each value.
 template <typename PositionOf>
 RotaryTable TableOf(int64_t num, PositionOf position_of, int64_t head_dim, torch::Device device) {
   EARSHOT_CHECK(head_dim % 2 == 0, "head size {} is odd", head_dim);
@@ -80,7 +80,8 @@ RotaryTable TableOf(int64_t num, PositionOf position_of, int64_t head_dim, torch
 }  // namespace
 
 RotaryTable MakeRotaryTable(int64_t first, int64_t num, int64_t head_dim, torch::Device device) {
-  return TableOf(num, [&](int64_t t) { return first + t; }, head_dim, device);
+  return TableOf(
+      num, [&](int64_t t) { return first + t; }, head_dim, device);
 }
 
 RotaryTable MakeRotaryTable(const std::vector<int64_t>& positions, int64_t head_dim, torch::Device device) {

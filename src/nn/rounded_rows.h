@@ -4,8 +4,8 @@
 //   const RoundedRows rounded(8);   // in this thread, until the end of the block
 //
 // Each height of a matrix costs oneDNN a program that it writes and keeps, some 600 KB with what libtorch keeps beside
-// it. While one lives, packed linear layers (PackedMatrix) compute a multiple of 16 rows, or, where there are more, some
-// `heights` to twice as many heights between a number of rows and its double.
+// it. While one lives, packed linear layers (PackedMatrix) compute a multiple of 16 rows, or, where there are more,
+// some `heights` to twice as many heights between a number of rows and its double.
 #pragma once
 
 #include <cstdint>
