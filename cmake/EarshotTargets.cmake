@@ -47,8 +47,8 @@ function(earshot_test name)
   gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
 endfunction()
 
-# Under a sanitizer, what is made of Boost.Beast's templates takes GCC minutes a file. Several files at a time, without
-# optimisation and without the undefined behaviour checks it takes a tenth of that.
+# Under a sanitizer, what is made of Boost.Beast's templates takes GCC minutes a file: so several files at a time, without
+# optimisation and without the undefined behaviour checks.
 function(earshot_lighten_sanitizer)
   if(EARSHOT_SANITIZE)
     set_target_properties(${ARGN} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 10)

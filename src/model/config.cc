@@ -1,5 +1,7 @@
 #include "src/model/config.h"
 
+#include <algorithm>
+
 #include "src/base/error.h"
 
 namespace earshot {
@@ -15,6 +17,11 @@ void CtcHeadOptions::Validate() const {
   if (!(dropout >= 0 && dropout < 1)) Throw("ctc.dropout is {}, expected at least 0 and below 1", dropout);
   if (!(blank_penalty >= -20 && blank_penalty <= 20))
     Throw("ctc.blank_penalty is {}, expected between -20 and 20", blank_penalty);
+}
+
+int64_t DynamicChunkOptions::StreamLeftFrames() const {
+  const bool all = std::find(left_frames.begin(), left_frames.end(), -1) != left_frames.end();
+  return all ? 512 : *std::max_element(left_frames.begin(), left_frames.end());
 }
 
 void DynamicChunkOptions::Visit(OptionVisitor& v) {

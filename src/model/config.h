@@ -37,6 +37,8 @@ struct DynamicChunkOptions {
   std::vector<int> left_frames = {96};
   // Frames ahead are one of these.
   std::vector<int> lookahead_frames = {0};
+  // What a stream keeps before its chunk: the most of left_frames; a bounded 512 where one of them is all (-1).
+  int64_t StreamLeftFrames() const;
   void Visit(OptionVisitor& v);
   void Validate() const;
 };

@@ -99,6 +99,15 @@ bool HasInt8() {
   return kHas;
 }
 
+// The rows and what lies behind them, up to `count`: in place where there is room, as Room of inference.cc leaves it.
+Tensor WithRowsBehind(const Tensor& rows, int64_t count) {
+  if (rows.size(0) == count) return rows;
+  const int64_t width = rows.size(1), room = static_cast<int64_t>(rows.storage().nbytes()) / rows.element_size();
+  if (rows.is_contiguous() && rows.storage_offset() + count * width <= room)
+    return rows.as_strided({count, width}, {width, 1});
+  return torch::constant_pad_nd(rows, {0, 0, 0, count - rows.size(0)});
+}
+
 }  // namespace
 
 InferencePrecision Supported(InferencePrecision wanted) {
@@ -129,19 +138,6 @@ PackedMatrix::PackedMatrix(const Tensor& weight, const Tensor& bias, InferencePr
   packed_ = HasOneDnn();
   if (packed_) weight_ = ReorderWeight()({weight_, kTypicalRows});
 }
-
-namespace {
-
-// The rows and what lies behind them, up to `count`: in place where there is room, as Room of inference.cc leaves it.
-Tensor WithRowsBehind(const Tensor& rows, int64_t count) {
-  if (rows.size(0) == count) return rows;
-  const int64_t width = rows.size(1), room = static_cast<int64_t>(rows.storage().nbytes()) / rows.element_size();
-  if (rows.is_contiguous() && rows.storage_offset() + count * width <= room)
-    return rows.as_strided({count, width}, {width, 1});
-  return torch::constant_pad_nd(rows, {0, 0, 0, count - rows.size(0)});
-}
-
-}  // namespace
 
 Product PackedMatrix::Multiply(const Activation& x) const {
   EARSHOT_CHECK(x.values.scalar_type() == input_type_, "a matrix for {} times {}", c10::toString(input_type_),

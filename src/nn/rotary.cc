@@ -1,8 +1,8 @@
 #include "src/nn/rotary.h"
 
-#include <algorithm>
 #include <map>
 #include <mutex>
+#include <numeric>
 
 #include "src/base/error.h"
 
@@ -46,48 +46,37 @@ Angles Offsets(int64_t head_dim) {
   return table;
 }
 
-// Row t: cos(a + b) and sin(a + b) of the base a and the offset b of positions[t], two products in place of a cosine
-// for each value.
-template <typename PositionOf>
-RotaryTable TableOf(int64_t num, PositionOf position_of, int64_t head_dim, torch::Device device) {
+}  // namespace
+
+RotaryTable MakeRotaryTable(const std::vector<int64_t>& positions, int64_t head_dim, torch::Device device) {
   EARSHOT_CHECK(head_dim % 2 == 0, "head size {} is odd", head_dim);
   const Angles offsets = Offsets(head_dim);
   const torch::Tensor frequencies = Frequencies(head_dim);
+  const auto num = static_cast<int64_t>(positions.size());
   RotaryTable table{torch::empty({num, head_dim / 2}), torch::empty({num, head_dim / 2})};
-  for (int64_t done = 0; done < num;) {
-    const int64_t base = position_of(done) / kStep * kStep, first = position_of(done) - base;
-    std::vector<int64_t> index;
-    while (done + static_cast<int64_t>(index.size()) < num) {
-      const int64_t offset = position_of(done + static_cast<int64_t>(index.size())) - base;
-      if (offset >= kStep) break;
-      index.push_back(offset);
-    }
+  // cos(a + b) and sin(a + b) of the base a and the offset b: two products in place of a cosine for each value.
+  for (auto next = positions.begin(); next != positions.end();) {
+    const int64_t base = *next / kStep * kStep, done = next - positions.begin();
+    std::vector<int64_t> index;  // those of this base
+    for (; next != positions.end() && *next - base < kStep; ++next) index.push_back(*next - base);
     const auto count = static_cast<int64_t>(index.size());
-    const bool dense = index.back() - first + 1 == count;
+    const bool dense = index.back() - index.front() + 1 == count;
     const torch::Tensor places = dense ? torch::Tensor() : torch::tensor(index, torch::kInt64);
     const auto of = [&](const torch::Tensor& all) {
-      return dense ? all.narrow(0, first, count) : all.index_select(0, places);
+      return dense ? all.narrow(0, index.front(), count) : all.index_select(0, places);
     };
     const torch::Tensor angle = static_cast<double>(base) * frequencies;
     const torch::Tensor c = angle.cos(), s = angle.sin(), co = of(offsets.cos), so = of(offsets.sin);
     table.cos.narrow(0, done, count).copy_(co * c - so * s);
     table.sin.narrow(0, done, count).copy_(so * c + co * s);
-    done += count;
   }
   return {table.cos.to(device), table.sin.to(device)};
 }
 
-}  // namespace
-
 RotaryTable MakeRotaryTable(int64_t first, int64_t num, int64_t head_dim, torch::Device device) {
-  return TableOf(
-      num, [&](int64_t t) { return first + t; }, head_dim, device);
-}
-
-RotaryTable MakeRotaryTable(const std::vector<int64_t>& positions, int64_t head_dim, torch::Device device) {
-  return TableOf(
-      static_cast<int64_t>(positions.size()), [&](int64_t t) { return positions[static_cast<size_t>(t)]; }, head_dim,
-      device);
+  std::vector<int64_t> positions(static_cast<size_t>(num));
+  std::iota(positions.begin(), positions.end(), first);
+  return MakeRotaryTable(positions, head_dim, device);
 }
 
 torch::Tensor ApplyRotary(const torch::Tensor& x, const RotaryTable& table) {

@@ -61,9 +61,8 @@ void VoskProtocol::OnUpdate(StreamUpdate update) {
   recognized_s_ = update.recognized_s;
   for (Segment& segment : update.finals) results_.push_back(std::move(segment));
   partial_ = JoinWords(update.words, 0, update.words.size());
-  if (update.committed && !update.finished) SendAll();
+  if (update.committed || update.finished) SendAll();
   if (!update.finished) return Answer();
-  SendAll();
   host_.Close(draining_ ? CloseCode::kGoingAway : CloseCode::kNormal, draining_ ? "the server ends" : "");
 }
 

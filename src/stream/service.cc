@@ -1,6 +1,5 @@
 #include "src/stream/service.h"
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -89,11 +88,9 @@ Reach ReachForLatency(const AsrModel& model, int latency_ms) {
   const double frame_ms = 1000 * model.encoder_frame_s();
   if (latency_ms < frame_ms || latency_ms > 30000)
     Throw("a latency of {} ms; this model takes {:.0f} (one encoder frame) to 30000", latency_ms, frame_ms);
-  const std::vector<int>& left = model.config().dynamic_chunk.left_frames;
-  const bool all = std::find(left.begin(), left.end(), -1) != left.end();
   return MakeReach(model.network().encoder().pattern(),
                    {.chunk_frames = static_cast<int64_t>(latency_ms / frame_ms + 1e-9),
-                    .left_frames = all ? 512 : *std::max_element(left.begin(), left.end())});
+                    .left_frames = model.config().dynamic_chunk.StreamLeftFrames()});
 }
 
 std::unique_ptr<RecognitionService> MakeRecognitionService(std::shared_ptr<const AsrModel> model,

@@ -49,21 +49,22 @@ Tensor FrameMask(const Tensor& lens, int64_t frames, torch::Device device) {
   return (torch::arange(frames, torch::kInt64).unsqueeze(0) < lens.unsqueeze(1)).to(device, torch::kFloat).unsqueeze(2);
 }
 
+// KL(fixed || log_probs) of each token of each frame: (N, T', V).
+Tensor Divergence(const Tensor& fixed, const Tensor& log_probs) { return fixed.exp() * (fixed - log_probs); }
+
 // Each view is drawn to the other, which is held fixed (Yao et al. 2024, eq. 5): sum over frames of
 // 1/2 (KL(sg(b) || a) + KL(sg(a) || b)), summed over utterances.
 Tensor Consistency(const Tensor& log_probs, const Tensor& lens) {
   const int64_t n = log_probs.size(0) / 2;
   const Tensor a = log_probs.narrow(0, 0, n), b = log_probs.narrow(0, n, n);
   const Tensor mask = FrameMask(lens.narrow(0, 0, n), a.size(1), a.device());
-  const Tensor fixed_a = a.detach(), fixed_b = b.detach();
-  const Tensor kl = fixed_b.exp() * (fixed_b - a) + fixed_a.exp() * (fixed_a - b);
+  const Tensor kl = Divergence(b.detach(), a) + Divergence(a.detach(), b);
   return 0.5 * (kl * mask).sum();
 }
 
 // KL(teacher || output), summed over the frames of all utterances and averaged over views.
 Tensor Distillation(const Tensor& log_probs, const Tensor& lens, const Tensor& teacher, int num_views) {
-  const Tensor fixed = teacher.detach().to(torch::kFloat);
-  const Tensor kl = fixed.exp() * (fixed - log_probs.to(torch::kFloat));
+  const Tensor kl = Divergence(teacher.detach().to(torch::kFloat), log_probs.to(torch::kFloat));
   return (kl * FrameMask(lens, log_probs.size(1), log_probs.device())).sum() / num_views;
 }
 

@@ -283,7 +283,7 @@ const AsrModel& Trainer::Impl::AveragedModel() {
 double Trainer::Impl::EvaluateInChunks(const AsrModel& model, int frames) const {
   const Reach reach =
       MakeReach(model.network().encoder().pattern(),
-                {.chunk_frames = frames, .left_frames = recipe_.model.dynamic_chunk.left_frames.back()});
+                {.chunk_frames = frames, .left_frames = recipe_.model.dynamic_chunk.StreamLeftFrames()});
   return Evaluate(model, data_.dev, {.normalize = recipe_.data.normalize, .workers = num_workers_, .reach = reach})
       .words.Rate();
 }
