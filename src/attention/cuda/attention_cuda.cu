@@ -14,6 +14,10 @@ bool Aligned(const CudaHeads& heads) {
   return Aligned(CudaConstHeads{heads.data, heads.frame_stride, heads.head_stride});
 }
 
+bool InRange(const CudaConstHeads& heads) {
+  return heads.frame_stride > -kCudaEndless && heads.frame_stride < kCudaEndless;
+}
+
 int CheckLists(const CudaKeyLists& lists) {
   if (lists.num_tiles < 0 || lists.capacity < 0 || lists.capacity >= INT32_MAX) return kListsOutOfRange;
   if (lists.num_tiles > 0 && (!lists.tiles || !lists.tile_offsets)) return kNullPointer;
@@ -26,6 +30,7 @@ int Check(const CudaAttentionArguments& a) {
   if (a.element != CudaElement::kBFloat16 && a.element != CudaElement::kFloat16) return kUnknownElement;
   if (a.num_queries < 0 || a.num_keys < 0 || a.num_queries >= kCudaEndless || a.num_keys >= kCudaEndless)
     return kRowsOutOfRange;
+  if (!InRange(a.q) || !InRange(a.k) || !InRange(a.v)) return kStrideOutOfRange;
   const bool no_queries = a.num_queries > 0 && (!a.q.data || !a.out.data);
   const bool no_keys = a.num_keys > 0 && (!a.k.data || !a.v.data);
   if (no_queries || no_keys || !a.rotary.cosines != !a.rotary.sines) return kNullPointer;
@@ -43,6 +48,8 @@ Problem ProblemOf(const CudaAttentionArguments& a) {
   }
   problem.fast_out = Aligned(a.out);
   problem.log2_scale = a.scale * kLog2e;
+  // Where the scale is not positive, logits are made before they are compared, as with biases.
+  problem.biased = a.bias || a.scores || !(a.scale > 0);
   return problem;
 }
 
@@ -56,6 +63,7 @@ int Check(const CudaGradientArguments& a) {
   const bool no_queries = a.forward.num_queries > 0 && (!a.forward.lse || !a.grad_out.data || !a.grad_q.data);
   const bool no_keys = a.forward.num_keys > 0 && (!a.grad_k.data || !a.grad_v.data);
   if (no_queries || no_keys) return kNullPointer;
+  if (!InRange(a.grad_out)) return kStrideOutOfRange;
   const CudaTransposedLists& t = a.transposed;
   if (a.forward.num_keys > 0 && (!t.row_order || !t.segment_offsets)) return kNullPointer;
   if (a.grad_scores && (a.num_scores < 0 || !a.forward.scores || !t.score_offsets)) return kNoScores;
@@ -102,6 +110,7 @@ const char* Message(int error) {
     case kHeadsDoNotDivide: return "heads must be 1 to 65535 and a multiple of kv_heads";
     case kUnknownElement: return "element must be bfloat16 or float16";
     case kRowsOutOfRange: return "rows must be fewer than 2^30";
+    case kStrideOutOfRange: return "the strides of frames must be within 2^30";
     case kListsOutOfRange: return "the lists need fewer than 2^31 entries; use fewer frames at once";
     case kNullPointer: return "an array that is needed is null";
     case kTermsOutOfRange:

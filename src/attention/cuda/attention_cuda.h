@@ -29,7 +29,7 @@ namespace earshot {
 
 inline constexpr int32_t kCudaAttentionVersion = 1;
 // Queries of a tile at most.
-inline constexpr int32_t kCudaTileQueries = 64;
+inline constexpr int32_t kCudaTileQueries = 128;
 inline constexpr int32_t kCudaMaxTerms = 16;
 // An end that no key reaches. Rows, queries and positions are below it.
 inline constexpr int32_t kCudaEndless = 1 << 30;
@@ -48,8 +48,8 @@ struct CudaQueryTile {
   int32_t num_queries = 0;  // 1 to kCudaTileQueries
 };
 
-// Tile t sees entries[tile_offsets[t]] to entries[tile_offsets[t + 1] - 1], in any order; those that all its queries
-// see are best together.
+// Tile t sees entries[tile_offsets[t]] to entries[tile_offsets[t + 1] - 1], in any order; those that are
+// next to one another are best seen by the same queries.
 struct CudaKeyLists {
   int32_t num_tiles = 0;
   const CudaQueryTile* tiles = nullptr;   // (num_tiles)

@@ -1,102 +1,177 @@
-// The forward pass: a block computes a tile of queries for one head, a warp 16 of its queries. Online softmax to base
-// 2; a warp passes over key tiles that none of its queries see, and masks only those that some of them do not.
+// The forward pass: a block computes a tile of queries, or a part of it, for one head, a warp kGroups x 16 of its
+// queries. Online softmax to base 2; a warp passes over units of 32 keys that none of its queries see, and masks only
+// those that some of them do not.
 #pragma once
 
 #include "src/attention/cuda/key_stream.cuh"
 
 namespace earshot::cuda {
 
-// Turns logits into weights relative to the largest so far, and brings the earlier sums of this lane's two rows down to
-// it. totals: of the columns of this lane alone.
-template <int kChannels>
-__device__ __forceinline__ void OnlineSoftmax(float (&logits)[kTile / 8][4], float (&out)[kChannels / 8][4],
-                                              float (&maxima)[2], float (&totals)[2]) {
-  EARSHOT_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    float maximum = maxima[half];
+// The softmax of the warp's rows, as far as it has come. Weights are relative to a reference of their row: the largest
+// logit at some time, which is kept until one is more than 2^kSlack times as heavy, so that sums are seldom brought
+// down. The quotient of sums is the same with any reference.
+template <class T, int kPad, int kGroups>
+class OnlineSoftmax {
+ public:
+  // Logits are `scale` times what Weigh is given; scale is positive.
+  __device__ __forceinline__ explicit OnlineSoftmax(float scale) : scale_(scale), slack_(kSlack / scale) {
+    Reset();
+  }
+  // Nothing has been seen.
+  __device__ __forceinline__ void Reset() {
     EARSHOT_UNROLL
-    for (int n = 0; n < kTile / 8; ++n) maximum = Max(maximum, Max(logits[n][2 * half], logits[n][2 * half + 1]));
-    maximum = RowMax(maximum);
-    // Nothing seen so far: any finite reference gives weights of zero.
-    const float reference = maximum == -INFINITY ? 0.F : maximum;
-    const float correction = Exp2(maxima[half] - reference);
-    maxima[half] = maximum;
-    float total = 0;
-    EARSHOT_UNROLL
-    for (int n = 0; n < kTile / 8; ++n) {
+    for (int g = 0; g < kGroups; ++g) {
       EARSHOT_UNROLL
-      for (int i = 2 * half; i < 2 * half + 2; ++i) {
-        logits[n][i] = Exp2(logits[n][i] - reference);
-        total += logits[n][i];
+      for (int half = 0; half < 2; ++half) {
+        offsets_[g][half] = 0;
+        limits_[g][half] = -INFINITY;
+        totals_[g][2 * half] = totals_[g][2 * half + 1] = 0;
       }
     }
-    totals[half] = totals[half] * correction + total;
+  }
+
+  // Turns logits into weights, and brings `out` down to their reference; `first`: it is nothing but zeros.
+  template <int kColumns>
+  __device__ __forceinline__ void Weigh(Sums<kGroups, kColumns>& logits, bool first, Sums<kGroups, kPad>& out) {
+    float maxima[kGroups][2];
+    bool above = false;
     EARSHOT_UNROLL
-    for (int n = 0; n < kChannels / 8; ++n) {
-      out[n][2 * half] *= correction;
-      out[n][2 * half + 1] *= correction;
+    for (int g = 0; g < kGroups; ++g) {
+      EARSHOT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        float maximum = Greater(logits[g][0][2 * half], logits[g][0][2 * half + 1]);
+        EARSHOT_UNROLL
+        for (int n = 1; n < kColumns / 8; ++n)
+          maximum = Greater(maximum, Greater(logits[g][n][2 * half], logits[g][n][2 * half + 1]));
+        maxima[g][half] = maximum;
+        above = above || maximum > limits_[g][half];
+      }
+    }
+    if (__any_sync(kAllLanes, above)) Raise(maxima, first, out);
+    EARSHOT_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      EARSHOT_UNROLL
+      for (int n = 0; n < kColumns / 8; ++n) {
+        EARSHOT_UNROLL
+        for (int i = 0; i < 4; ++i) logits[g][n][i] = Exp2(logits[g][n][i] * scale_ + offsets_[g][i / 2]);
+      }
     }
   }
-}
+
+  template <int kColumns>
+  __device__ __forceinline__ void AddTotals(const Packed<kGroups, kColumns>& weights) {
+    AddRowSums<T, kColumns>(totals_, weights);
+  }
+
+  // 0 where no key had any weight.
+  __device__ __forceinline__ float total(int group, int half) const { return totals_[group][2 * half]; }
+  // log2 of the sum of 2^logit.
+  __device__ __forceinline__ float LogSum(int group, int half) const {
+    return Log2(total(group, half)) - offsets_[group][half];
+  }
+
+ private:
+  static constexpr float kSlack = 8;
+
+  __device__ __forceinline__ void Raise(const float (&maxima)[kGroups][2], bool first, Sums<kGroups, kPad>& out) {
+    EARSHOT_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      EARSHOT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const float maximum = RowMax(maxima[g][half]), limit = limits_[g][half];
+        float correction = 1;
+        if (maximum > limit) {
+          const float offset = -maximum * scale_;
+          correction = limit == -INFINITY ? 0.F : Exp2(offset - offsets_[g][half]);
+          offsets_[g][half] = offset;
+          limits_[g][half] = maximum + slack_;
+        }
+        if (first) continue;
+        EARSHOT_UNROLL
+        for (int n = 0; n < kPad / 8; ++n) {
+          out[g][n][2 * half] *= correction;
+          out[g][n][2 * half + 1] *= correction;
+        }
+        totals_[g][2 * half] *= correction;
+        totals_[g][2 * half + 1] *= correction;
+      }
+    }
+  }
+
+  const float scale_, slack_;
+  float offsets_[kGroups][2];  // - reference x scale
+  float limits_[kGroups][2];
+  float totals_[kGroups][4];
+};
+
+template <int kPad>
+inline constexpr int kForwardBlocks = kPad <= 32 ? 4 : 2;
 
 template <class T, int kPad>
-__global__ void __launch_bounds__(kThreads, TileShape<kPad>::kBlocks) ForwardKernel(const __grid_constant__ Problem p) {
+__global__ void __launch_bounds__(kThreads, kForwardBlocks<kPad>) ForwardKernel(const __grid_constant__ Problem p) {
+  using Shape = TileShape<kPad>;
+  constexpr int kGroups = Shape::kGroups;
   unsigned char* shared = DynamicShared<unsigned char>();
   const CudaAttentionArguments& a = p.arguments;
   const int head = static_cast<int>(blockIdx.y), kv_head = head / (a.heads / a.kv_heads);
-  const CudaQueryTile tile = a.lists.tiles[blockIdx.x];
+  const int list = static_cast<int>(blockIdx.x) / Shape::kParts;
+  const CudaQueryTile tile = a.lists.tiles[list];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int first = warp * kWarpRows, end = Min(first + kWarpRows, tile.num_queries);
-  const int query = first + lane / 4;  // and query + 8
+  const int block_first = static_cast<int>(blockIdx.x) % Shape::kParts * Shape::kQueries;
+  const int first = block_first + warp * kGroups * kGroupRows;  // of the tile
+  const int end = Min(first + kGroups * kGroupRows, tile.num_queries);
+  if (block_first >= tile.num_queries) return;  // the whole block
 
-  KeyStream<T, kPad> keys(p, static_cast<int>(blockIdx.x), kv_head, shared);
-  float out[kPad / 8][4] = {};
-  float maxima[2] = {-INFINITY, -INFINITY}, totals[2] = {0, 0};
+  KeyStream<T, kPad> keys(p, list, kv_head, shared);
+  Sums<kGroups, kPad> out = {};
+  OnlineSoftmax<T, kPad, kGroups> softmax(p.biased ? 1.F : p.log2_scale);
   const auto row_of = [&](int r) { return r < tile.num_queries ? tile.first_query + r : -1; };
   if (keys.num_steps() > 0) {
-    LeftRows<kPad, true> left;
-    {
-      // The queries pass through the stage of step 1, which is not needed before they are in registers.
-      const Rows queries = HeadOf(a.q, head, a.head_dim, p.fast);
-      CopyTile<T, kPad>(keys.key_rows(1), queries, QueryRotation(p), row_of);
-      CommitCopies();
-      TileRotation<T, kPad> rotation(queries, QueryRotation(p), row_of);
-      keys.Start();
-      WaitCopies<1>();
-      rotation.Apply(keys.key_rows(1));
-      __syncthreads();
-      left.Load(keys.key_rows(1));
-    }
+    LeftRows<kPad, true, kGroups> queries;
+    keys.LoadLeft(queries, HeadOf(a.q, head, a.head_dim, p.fast), QueryRotation(p),
+                  [&](int r) { return row_of(block_first + r); }, [&] { keys.Start(); });
+    bool zeros = true;
     for (int step = 0; step < keys.num_steps(); ++step) {
       keys.Arrive(step);
       keys.Prefetch(step + 1);
       keys.PrepareEntries();
-      const Sight sight = SightOf(keys.bounds(step), first, end);
-      if (sight.any) {
-        float logits[kTile / 8][4];
-        MultiplyByRows<T, kPad, kTile>(logits, left, keys.key_rows(step), 0);
-        FinishLogits<kTile>(logits, p.log2_scale, keys.biases(step), keys.bounds(step), !sight.all, query);
-        OnlineSoftmax<kPad>(logits, out, maxima, totals);
-        AddWeightedRows<T, kPad, kTile>(out, logits, keys.value_rows(step), 0);
+      EARSHOT_NO_UNROLL
+      for (int column = 0; column < kTile; column += kUnit) {
+        const Sight sight = SightOf(keys.bounds(step) + column, first, end);
+        if (!sight.any) continue;
+        Sums<kGroups, kUnit> logits;
+        MultiplyByRows<T, kPad, kUnit>(logits, queries, keys.key_rows(step), column);
+        if (p.biased) AddBiases<kUnit>(logits, p.log2_scale, keys.biases(step) + column);
+        if (!sight.all) MaskLogits<kUnit>(logits, keys.bounds(step) + column, first + lane / 4);
+        softmax.template Weigh<kUnit>(logits, zeros, out);
+        zeros = false;
+        Packed<kGroups, kUnit> weights;
+        Pack<T, kUnit>(logits, weights);
+        softmax.template AddTotals<kUnit>(weights);
+        AddWeightedRows<T, kPad, kUnit>(out, weights, keys.value_rows(step), column);
       }
       keys.StoreEntries(step + 2);
     }
     WaitCopies<0>();
   }
 
-  float scales[2];
-  EARSHOT_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    const float total = RowSum(totals[half]);
-    scales[half] = total > 0 ? 1.F / total : 0.F;
-    const int row = row_of(query + 8 * half);
-    if (a.lse && lane % 4 == 0 && row >= 0)
-      a.lse[head * a.lse_stride + row] = total > 0 ? (maxima[half] + Log2(total)) * kLn2 : -INFINITY;
-  }
   __syncthreads();
-  float* staging = reinterpret_cast<float*>(shared) + warp * TileShape<kPad>::kStagingFloats;
-  WriteRows<T, kPad>(out, scales[0], scales[1], staging, a.out, head, a.head_dim, p.fast_out,
-                     Rotation{nullptr, nullptr, nullptr}, [&](int r) { return row_of(first + r); });
+  float* staging = reinterpret_cast<float*>(shared) + warp * Shape::kStagingFloats;
+  EARSHOT_UNROLL
+  for (int g = 0; g < kGroups; ++g) {
+    float scales[2];
+    EARSHOT_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const float total = softmax.total(g, half);
+      scales[half] = total > 0 ? 1.F / total : 0.F;
+      const int row = row_of(first + g * kGroupRows + lane / 4 + 8 * half);
+      if (a.lse && lane % 4 == 0 && row >= 0)
+        a.lse[head * a.lse_stride + row] = total > 0 ? softmax.LogSum(g, half) * kLn2 : -INFINITY;
+    }
+    WriteRows<T, kPad>(out[g], scales[0], scales[1], staging, a.out, head, a.head_dim, p.fast_out,
+                       Rotation{nullptr, nullptr, nullptr},
+                       [&](int r) { return row_of(first + g * kGroupRows + r); });
+  }
 }
 
 }  // namespace earshot::cuda

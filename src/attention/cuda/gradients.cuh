@@ -11,9 +11,6 @@
 
 namespace earshot::cuda {
 
-// Columns of weights that are computed at once: half a tile, so that the sums stay in registers.
-inline constexpr int kHalfTile = kTile / 2;
-
 struct GradientProblem {
   Problem forward;
   CudaTransposedLists transposed;

@@ -18,6 +18,7 @@ enum Error : int {
   kTermsOutOfRange = -7,
   kTilesDiffer = -8,
   kNoScores = -9,
+  kStrideOutOfRange = -10,
 };
 
 struct Problem;
@@ -32,6 +33,9 @@ int BuildTransposedLists(const CudaTransposeArguments& arguments, void* memory, 
 
 // Arguments have been checked.
 int RunForward(const Problem& problem, void* stream);
+// Whether the kernel for compute capability 9.0 takes the problem, and its run.
+bool HopperTakes(const Problem& problem);
+int RunHopperForward(const Problem& problem, void* stream);
 int RunPreprocess(const GradientProblem& problem, void* stream);
 int RunQueryGradients(const GradientProblem& problem, void* stream);
 int RunKeyGradients(const GradientProblem& problem, void* stream);

@@ -1,14 +1,19 @@
 // The gradients of keys, values, biases and scores: a block computes a tile of keys for one kv head, a warp 16 of its
-// keys. It goes through the segments of the transposed lists, and in each through the query heads of the kv head. All
-// products are transposed: rows are keys, columns are queries.
+// keys. It goes through the segments of the transposed lists, in each through the parts of 64 queries that see any of
+// its keys, and for each of them through the query heads of the kv head. All products are transposed: rows are keys,
+// columns are queries.
 #pragma once
 
 #include "src/attention/cuda/gradients.cuh"
 
 namespace earshot::cuda {
 
+inline constexpr int kQueryParts = kCudaTileQueries / kTile;
+
 // What each of the 64 keys has to do with a tile of queries.
 struct SegmentTable {
+  CudaQueryTile tile;
+  uint32_t parts;  // bit p: queries 64 p to 64 p + 63 of the tile see any of the keys
   uint32_t bounds[kTile];  // first query | end << 16; 0: none
   float biases[kTile];     // added to logits, to base 2
   int32_t entries[kTile];  // the transposed entry, where its score wants a gradient; -1
@@ -26,7 +31,11 @@ struct KeyGradientsShape {
 };
 
 // The tiles of queries that see a tile of keys, one after the other, as KeyStream the other way round. A step is one
-// segment and one query head.
+// segment, one part of its queries, and one query head.
+struct QueryStep {
+  int segment = 0, part = 0, head = 0;
+};
+
 template <class T, int kPad>
 class QueryStream {
  public:
@@ -46,7 +55,6 @@ class QueryStream {
     segments_ = problem.transposed.segments + begin;
   }
 
-  __device__ __forceinline__ int group() const { return group_; }
   __device__ __forceinline__ int num_segments() const { return num_segments_; }
   __device__ __forceinline__ int32_t* slot_rows() const { return slot_rows_; }
 
@@ -63,27 +71,37 @@ class QueryStream {
   __device__ __forceinline__ const Pair32* statistics(int step) const { return statistics_ + step % 2 * kTile; }
   __device__ __forceinline__ const SegmentTable& table(int segment) const { return tables_[segment % 3]; }
 
-  // A barrier; then the step is there, and the one before is no longer read.
-  __device__ __forceinline__ void Arrive(int segment, int step) {
+  // The table of the first segment is known.
+  __device__ __forceinline__ QueryStep First() const { return {0, NextPart(0, 0), 0}; }
+  // So is that of the segment after this one's, where there is one.
+  __device__ __forceinline__ QueryStep After(const QueryStep& at) const {
+    if (at.head + 1 < group_) return {at.segment, at.part, at.head + 1};
+    const int part = NextPart(at.segment, at.part + 1);
+    if (part < kQueryParts) return {at.segment, part, 0};
+    return {at.segment + 1, at.segment + 1 < num_segments_ ? NextPart(at.segment + 1, 0) : 0, 0};
+  }
+
+  // A barrier; then step `index` is there, and the one before is no longer read.
+  __device__ __forceinline__ void Arrive(const QueryStep& at, int index) {
     const Problem& p = problem_.forward;
-    TileRotation<T, kPad> rotation(QueryRows(0), QueryRotation(p), RowOf(segment));
+    TileRotation<T, kPad> rotation(QueryRows(0), QueryRotation(p), RowOf(at));
     WaitCopies<0>();
-    rotation.Apply(query_rows(step));
+    rotation.Apply(query_rows(index));
     __syncthreads();
   }
 
-  __device__ __forceinline__ void Prefetch(int segment, int head_of_group, int step) {
-    if (segment < num_segments_) {
+  __device__ __forceinline__ void Prefetch(const QueryStep& at, int index) {
+    if (at.segment < num_segments_) {
       const CudaAttentionArguments& a = problem_.forward.arguments;
-      const int head = first_head_ + head_of_group;
-      const auto row_of = RowOf(segment);
-      CopyTile<T, kPad>(query_rows(step), QueryRows(head), QueryRotation(problem_.forward), row_of);
-      CopyTile<T, kPad>(grad_rows(step), HeadOf(problem_.grad_out, head, a.head_dim, problem_.fast_grad_out),
+      const int head = first_head_ + at.head;
+      const auto row_of = RowOf(at);
+      CopyTile<T, kPad>(query_rows(index), QueryRows(head), QueryRotation(problem_.forward), row_of);
+      CopyTile<T, kPad>(grad_rows(index), HeadOf(problem_.grad_out, head, a.head_dim, problem_.fast_grad_out),
                         Rotation{nullptr, nullptr, nullptr}, row_of);
       if (threadIdx.x < kTile) {
         const int r = static_cast<int>(threadIdx.x), row = row_of(r);
         const Pair32* from = problem_.statistics + static_cast<int64_t>(head) * a.num_queries;
-        CopyAsync<8>(statistics_ + step % 2 * kTile + r, from + Max(row, 0), row >= 0);
+        CopyAsync<8>(statistics_ + index % 2 * kTile + r, from + Max(row, 0), row >= 0);
       }
     }
     CommitCopies();
@@ -101,6 +119,7 @@ class QueryStream {
     }
     __syncwarp();
     const CudaSegment segment = segments_[index];
+    uint32_t parts = 0;
     for (int i = segment.begin + lane; i < segment.end; i += kWarp) {
       const CudaTransposedEntry entry = problem_.transposed.entries[i];
       if (entry.layer != segment.layer) continue;
@@ -108,16 +127,32 @@ class QueryStream {
       SharedStore(to.bounds + entry.slot, entry.first | static_cast<uint32_t>(entry.end) << 16);
       SharedStore(to.biases + entry.slot, bias);
       SharedStore(to.entries + entry.slot, problem_.entry_gradients && entry.score >= 0 ? i : -1);
+      EARSHOT_UNROLL
+      for (int part = 0; part < kQueryParts; ++part)
+        if (entry.first < (part + 1) * kTile && entry.end > part * kTile) parts |= 1U << part;
     }
+    for (int distance = kWarp / 2; distance > 0; distance /= 2) parts |= __shfl_xor_sync(kAllLanes, parts, distance);
+    if (lane > 0) return;
+    const CudaQueryTile tile = problem_.forward.arguments.lists.tiles[segment.tile];
+    SharedStore(&to.tile.first_query, tile.first_query);
+    SharedStore(&to.tile.num_queries, tile.num_queries);
+    SharedStore(&to.parts, parts);
   }
 
  private:
   __device__ __forceinline__ Rows QueryRows(int head) const {
     return HeadOf(problem_.forward.arguments.q, head, problem_.forward.arguments.head_dim, problem_.forward.fast);
   }
-  __device__ __forceinline__ auto RowOf(int segment) const {
-    const CudaQueryTile tile = problem_.forward.arguments.lists.tiles[segments_[segment].tile];
-    return [tile](int r) { return r < tile.num_queries ? tile.first_query + r : -1; };
+  __device__ __forceinline__ int NextPart(int segment, int part) const {
+    const uint32_t parts = SharedLoad(&table(segment).parts);
+    while (part < kQueryParts && (parts >> part & 1) == 0) ++part;
+    return part;
+  }
+  __device__ __forceinline__ auto RowOf(const QueryStep& at) const {
+    const CudaQueryTile& tile = table(at.segment).tile;
+    const int32_t first = SharedLoad(&tile.first_query) + at.part * kTile;
+    const int32_t count = SharedLoad(&tile.num_queries) - at.part * kTile;
+    return [first, count](int r) { return r < count ? first + r : -1; };
   }
 
   const GradientProblem& problem_;
@@ -130,49 +165,53 @@ class QueryStream {
   const CudaSegment* segments_;
 };
 
-// Adds what 32 queries from `column` on give to the sums of the warp's keys, and returns the sums of dS of this lane's
-// two keys.
+// Adds what 32 queries from `column` on of the step's part give to the sums of the warp's keys, and returns the sums of
+// dS of this lane's two keys.
 template <class T, int kPad, bool kHeld>
-__device__ __forceinline__ Pair32 AddHalf(const GradientProblem& p, const QueryStream<T, kPad>& stream, int segment,
-                                          int step, int column, bool masked, const LeftRows<kPad, kHeld>& keys,
-                                          const LeftRows<kPad, kHeld>& values, float (&grad_k)[kPad / 8][4],
-                                          float (&grad_v)[kPad / 8][4]) {
-  const int lane = threadIdx.x % kWarp, slot = threadIdx.x / kWarp * kWarpRows + lane / 4;
-  const SegmentTable& table = stream.table(segment);
-  float weights[kHalfTile / 8][4], weight_grads[kHalfTile / 8][4];
-  MultiplyByRows<T, kPad, kHalfTile>(weights, keys, stream.query_rows(step), column);
-  MultiplyByRows<T, kPad, kHalfTile>(weight_grads, values, stream.grad_rows(step), column);
+__device__ __forceinline__ Pair32 AddUnit(const GradientProblem& p, const QueryStream<T, kPad>& stream,
+                                          const QueryStep& at, int index, int column, bool masked,
+                                          const LeftRows<kPad, kHeld, 1>& keys, const LeftRows<kPad, kHeld, 1>& values,
+                                          Sums<1, kPad>& grad_k, Sums<1, kPad>& grad_v) {
+  const int lane = threadIdx.x % kWarp, slot = threadIdx.x / kWarp * kGroupRows + lane / 4;
+  const SegmentTable& table = stream.table(at.segment);
+  Sums<1, kUnit> weights, weight_grads;
+  MultiplyByRows<T, kPad, kUnit>(weights, keys, stream.query_rows(index), column);
+  MultiplyByRows<T, kPad, kUnit>(weight_grads, values, stream.grad_rows(index), column);
   float sums[2] = {0, 0};
   EARSHOT_UNROLL
   for (int half = 0; half < 2; ++half) {
     const float bias = SharedLoad(table.biases + slot + 8 * half);
     const uint32_t both = SharedLoad(table.bounds + slot + 8 * half);
-    const int first = static_cast<int>(both & 0xFFFF), end = static_cast<int>(both >> 16);
+    const uint32_t first = both & 0xFFFF, count = (both >> 16) - first;
     EARSHOT_UNROLL
-    for (int n = 0; n < kHalfTile / 8; ++n) {
+    for (int n = 0; n < kUnit / 8; ++n) {
       const int query = column + n * 8 + lane % 4 * 2;
-      const Quad32 of_two = SharedLoad(reinterpret_cast<const Quad32*>(stream.statistics(step) + query));
-      float& weight0 = weights[n][2 * half];
-      float& weight1 = weights[n][2 * half + 1];
+      const Quad32 of_two = SharedLoad(reinterpret_cast<const Quad32*>(stream.statistics(index) + query));
+      float& weight0 = weights[0][n][2 * half];
+      float& weight1 = weights[0][n][2 * half + 1];
       weight0 = weight0 * p.forward.log2_scale + bias;
       weight1 = weight1 * p.forward.log2_scale + bias;
       if (masked) {
-        if (query < first || query >= end) weight0 = -INFINITY;
-        if (query + 1 < first || query + 1 >= end) weight1 = -INFINITY;
+        const uint32_t low = static_cast<uint32_t>(at.part * kTile + query) - first;
+        if (low >= count) weight0 = -INFINITY;
+        if (low + 1 >= count) weight1 = -INFINITY;
       }
-      WeightAndGradient(weight0, weight_grads[n][2 * half], of_two.x, of_two.y);
-      WeightAndGradient(weight1, weight_grads[n][2 * half + 1], of_two.z, of_two.w);
-      sums[half] += weight_grads[n][2 * half] + weight_grads[n][2 * half + 1];
+      WeightAndGradient(weight0, weight_grads[0][n][2 * half], of_two.x, of_two.y);
+      WeightAndGradient(weight1, weight_grads[0][n][2 * half + 1], of_two.z, of_two.w);
+      sums[half] += weight_grads[0][n][2 * half] + weight_grads[0][n][2 * half + 1];
     }
   }
-  AddWeightedRows<T, kPad, kHalfTile>(grad_v, weights, stream.grad_rows(step), column);
-  AddWeightedRows<T, kPad, kHalfTile>(grad_k, weight_grads, stream.query_rows(step), column);
+  Packed<1, kUnit> packed;
+  Pack<T, kUnit>(weights, packed);
+  AddWeightedRows<T, kPad, kUnit>(grad_v, packed, stream.grad_rows(index), column);
+  Pack<T, kUnit>(weight_grads, packed);
+  AddWeightedRows<T, kPad, kUnit>(grad_k, packed, stream.query_rows(index), column);
   return {sums[0], sums[1]};
 }
 
 // Whether any, and whether all, of queries [first, end) are seen by any, by each, of the warp's 16 keys.
 __device__ __forceinline__ Sight SightOfKeys(const SegmentTable& table, int first, int end) {
-  const uint32_t both = SharedLoad(table.bounds + threadIdx.x / kWarp * kWarpRows + threadIdx.x % kWarpRows);
+  const uint32_t both = SharedLoad(table.bounds + threadIdx.x / kWarp * kGroupRows + threadIdx.x % kGroupRows);
   const int from = static_cast<int>(both & 0xFFFF), to = static_cast<int>(both >> 16);
   return {__any_sync(kAllLanes, Max(from, first) < Min(to, end)) != 0,
           __all_sync(kAllLanes, from <= first && to >= end) != 0};
@@ -186,7 +225,7 @@ __global__ void __launch_bounds__(kThreads, kPad <= 32 ? 3 : 2)
   const CudaAttentionArguments& a = p.forward.arguments;
   const int kv_head = static_cast<int>(blockIdx.y);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int slot = warp * kWarpRows + lane / 4;  // and slot + 8
+  const int slot = warp * kGroupRows + lane / 4;  // and slot + 8
 
   QueryStream<T, kPad> stream(p, static_cast<int>(blockIdx.x), kv_head, shared);
   for (int i = threadIdx.x; i < kTile; i += kThreads) {
@@ -196,10 +235,10 @@ __global__ void __launch_bounds__(kThreads, kPad <= 32 ? 3 : 2)
   __syncthreads();
   const int32_t* slot_rows = stream.slot_rows();
   const auto row_of = [slot_rows](int r) { return SharedLoad(slot_rows + r); };
-  float grad_k[kPad / 8][4] = {}, grad_v[kPad / 8][4] = {};
+  Sums<1, kPad> grad_k = {}, grad_v = {};
   float grad_bias[2] = {0, 0};
   if (stream.num_segments() > 0) {
-    LeftRows<kPad, Shape::kHeld> keys, values;
+    LeftRows<kPad, Shape::kHeld, 1> keys, values;
     {
       const Rows key_rows = HeadOf(a.k, kv_head, a.head_dim, p.forward.fast);
       CopyTile<T, kPad>(stream.key_rows(), key_rows, KeyRotation(p.forward), row_of);
@@ -208,39 +247,44 @@ __global__ void __launch_bounds__(kThreads, kPad <= 32 ? 3 : 2)
       CommitCopies();
       if (warp < 2) stream.BuildTable(warp);
       TileRotation<T, kPad> rotation(key_rows, KeyRotation(p.forward), row_of);
-      stream.Prefetch(0, 0, 0);
+      __syncthreads();
+      stream.Prefetch(stream.First(), 0);
       WaitCopies<1>();
       rotation.Apply(stream.key_rows());
       __syncthreads();
       keys.Load(stream.key_rows());
       values.Load(stream.value_rows());
     }
-    int step = 0;
-    for (int segment = 0; segment < stream.num_segments(); ++segment) {
-      float segment_sums[2] = {0, 0};
-      for (int head = 0; head < stream.group(); ++head, ++step) {
-        const bool last = head + 1 == stream.group();
-        stream.Arrive(segment, step);
-        stream.Prefetch(last ? segment + 1 : segment, last ? 0 : head + 1, step + 1);
-        EARSHOT_NO_UNROLL
-        for (int column = 0; column < kTile; column += kHalfTile) {
-          const Sight sight = SightOfKeys(stream.table(segment), column, column + kHalfTile);
-          if (!sight.any) continue;
-          const Pair32 sums =
-              AddHalf<T, kPad>(p, stream, segment, step, column, !sight.all, keys, values, grad_k, grad_v);
-          segment_sums[0] += sums.x, segment_sums[1] += sums.y;
+    QueryStep at = stream.First();
+    float segment_sums[2] = {0, 0};
+    for (int index = 0; at.segment < stream.num_segments(); ++index) {
+      stream.Arrive(at, index);
+      const QueryStep next = stream.After(at);
+      stream.Prefetch(next, index + 1);
+      EARSHOT_NO_UNROLL
+      for (int column = 0; column < kTile; column += kUnit) {
+        const int first = at.part * kTile + column;
+        const Sight sight = SightOfKeys(stream.table(at.segment), first, first + kUnit);
+        if (!sight.any) continue;
+        const Pair32 sums =
+            AddUnit<T, kPad>(p, stream, at, index, column, !sight.all, keys, values, grad_k, grad_v);
+        segment_sums[0] += sums.x, segment_sums[1] += sums.y;
+      }
+      if (next.segment != at.segment) {
+        EARSHOT_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          const float sum = segment_sums[half];
+          grad_bias[half] += sum;
+          segment_sums[half] = 0;
+          if (!p.entry_gradients) continue;
+          const float of_row = RowSum(sum);
+          const int entry = SharedLoad(stream.table(at.segment).entries + slot + 8 * half);
+          if (lane % 4 == 0 && entry >= 0) p.entry_gradients[kv_head * a.lists.capacity + entry] = of_row;
         }
+        // Not before the barrier of this segment's last step: the table of the one before may be read until then.
+        if (warp == at.segment % kWarps) stream.BuildTable(at.segment + 2);
       }
-      EARSHOT_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        grad_bias[half] += segment_sums[half];
-        if (!p.entry_gradients) continue;
-        const float sum = RowSum(segment_sums[half]);
-        const int entry = SharedLoad(stream.table(segment).entries + slot + 8 * half);
-        if (lane % 4 == 0 && entry >= 0) p.entry_gradients[kv_head * a.lists.capacity + entry] = sum;
-      }
-      // Not before the barrier of this segment's last step: the table of the one before may be read until then.
-      if (warp == segment % (kThreads / kWarp)) stream.BuildTable(segment + 2);
+      at = next;
     }
     WaitCopies<0>();
   }
@@ -253,10 +297,10 @@ __global__ void __launch_bounds__(kThreads, kPad <= 32 ? 3 : 2)
   }
   __syncthreads();
   float* staging = reinterpret_cast<float*>(shared) + warp * TileShape<kPad>::kStagingFloats;
-  const auto row_of_warp = [&](int r) { return row_of(warp * kWarpRows + r); };
-  WriteRows<T, kPad>(grad_v, 1.F, 1.F, staging, p.grad_v, kv_head, a.head_dim, p.fast_grad_v,
+  const auto row_of_warp = [&](int r) { return row_of(warp * kGroupRows + r); };
+  WriteRows<T, kPad>(grad_v[0], 1.F, 1.F, staging, p.grad_v, kv_head, a.head_dim, p.fast_grad_v,
                      Rotation{nullptr, nullptr, nullptr}, row_of_warp);
-  WriteRows<T, kPad>(grad_k, a.scale, a.scale, staging, p.grad_k, kv_head, a.head_dim, p.fast_grad_k,
+  WriteRows<T, kPad>(grad_k[0], a.scale, a.scale, staging, p.grad_k, kv_head, a.head_dim, p.fast_grad_k,
                      KeyRotation(p.forward), row_of_warp);
 }
 

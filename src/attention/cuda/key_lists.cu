@@ -1,7 +1,6 @@
 // The lists of the arithmetic terms. A block goes through the rows that the terms may list for its tile, twice: to
 // count the entries, and, with the prefix sums of the counts, to write them. A row belongs to the first term that lists
-// it, and gets an entry for each run of queries that any term shows it to. Rows that all queries of the tile see come
-// first.
+// it, and gets an entry for each run of queries that any term shows it to.
 #include "src/attention/cuda/attention_cuda.h"
 #include "src/attention/cuda/kernels.h"
 #include "src/attention/cuda/launch.cuh"
@@ -30,8 +29,7 @@ struct ListProblem {
   const CudaKeyEntry* also_entries;
   const float* row_values;
   float threshold;
-  int32_t* offsets;      // counts before the prefix sums
-  int32_t* full_counts;  // of entries that all queries of the tile see
+  int32_t* offsets;  // counts before the prefix sums
   CudaKeyEntry* entries;
 };
 
@@ -85,32 +83,24 @@ __device__ Run NextRun(const ListProblem& p, int32_t position, int32_t query, in
 template <bool kFill>
 class Output {
  public:
-  __device__ Output(const ListProblem& p, int32_t* shared) : p_(p), shared_(shared) {
-    if constexpr (kFill) {
-      full_ = p.offsets[blockIdx.x];
-      partial_ = full_ + p.full_counts[blockIdx.x];
-    }
-  }
+  __device__ Output(const ListProblem& p, int32_t* shared)
+      : p_(p), shared_(shared), next_(kFill ? p.offsets[blockIdx.x] : 0) {}
 
-  // Of this thread: whether there is an entry for all queries, and how many for some of them. For all threads together.
-  __device__ void Add(int full, int partial) {
-    const BlockSums sums = SumOverBlock<kListThreads>(full << 16 | partial, shared_);
-    own_full_ = full_ + (sums.before >> 16), own_partial_ = partial_ + (sums.before & 0xFFFF);
-    full_ += sums.total >> 16, partial_ += sums.total & 0xFFFF;
+  // How many entries this thread brings. For all threads together.
+  __device__ void Add(int count) {
+    const BlockSums sums = SumOverBlock<kListThreads>(count, shared_);
+    own_ = next_ + sums.before;
+    next_ += sums.total;
   }
-  __device__ void Write(const CudaKeyEntry& entry, bool full) {
-    p_.entries[full ? own_full_++ : own_partial_++] = entry;
-  }
+  __device__ void Write(const CudaKeyEntry& entry) { p_.entries[own_++] = entry; }
   __device__ void Finish() {
-    if (threadIdx.x != 0) return;
-    p_.offsets[blockIdx.x] = full_ + partial_;
-    p_.full_counts[blockIdx.x] = full_;
+    if (threadIdx.x == 0) p_.offsets[blockIdx.x] = next_;
   }
 
  private:
   const ListProblem& p_;
   int32_t* shared_;
-  int full_ = 0, partial_ = 0, own_full_ = 0, own_partial_ = 0;
+  int next_, own_ = 0;
 };
 
 template <bool kFill>
@@ -131,19 +121,17 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
         const Run earlier = QueriesOf(p.terms[u], position, query, count);
         listed = earlier.first >= earlier.end;
       }
-      int full = 0, partial = 0;
+      int runs = 0;
       if (listed) {
         for (Run run = NextRun(p, position, query, count, 0); run.first < run.end;
-             run = NextRun(p, position, query, count, run.end)) {
-          (run.first == 0 && run.end == count ? full : partial) += 1;
-        }
+             run = NextRun(p, position, query, count, run.end))
+          ++runs;
       }
-      output.Add(full, partial);
+      output.Add(runs);
       if (kFill && listed) {
         for (Run run = NextRun(p, position, query, count, 0); run.first < run.end;
              run = NextRun(p, position, query, count, run.end)) {
-          output.Write({row, static_cast<uint16_t>(run.first), static_cast<uint16_t>(run.end), -1},
-                       run.first == 0 && run.end == count);
+          output.Write({row, static_cast<uint16_t>(run.first), static_cast<uint16_t>(run.end), -1});
         }
       }
     }
@@ -154,9 +142,8 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
     const int32_t index = begin + static_cast<int32_t>(threadIdx.x);
     const CudaKeyEntry entry = index < also_end ? p.also_entries[index] : CudaKeyEntry{};
     const bool listed = index < also_end && (!p.row_values || p.row_values[entry.row] >= p.threshold);
-    const bool full = entry.first == 0 && entry.end == count;
-    output.Add(listed && full, listed && !full);
-    if (kFill && listed) output.Write(entry, full);
+    output.Add(listed ? 1 : 0);
+    if (kFill && listed) output.Write(entry);
   }
   if constexpr (!kFill) output.Finish();
 }
@@ -204,7 +191,6 @@ struct Layout {
   CudaQueryTile* tiles;
   Span* spans;
   int32_t* offsets;
-  int32_t* full_counts;
   int32_t* scratch;
   CudaKeyEntry* entries;
   int64_t bytes = 0;
@@ -230,7 +216,6 @@ int LayOut(const CudaListArguments& a, void* memory, Layout* layout) {
   layout->tiles = carver.Take<CudaQueryTile>(layout->num_tiles);
   layout->spans = carver.Take<Span>(layout->num_tiles);
   layout->offsets = carver.Take<int32_t>(layout->num_tiles + 1);
-  layout->full_counts = carver.Take<int32_t>(layout->num_tiles);
   layout->scratch = carver.Take<int32_t>(ScanScratch(layout->num_tiles));
   layout->entries = carver.Take<CudaKeyEntry>(layout->capacity);
   layout->bytes = carver.bytes();
@@ -256,7 +241,7 @@ int BuildKeyLists(const CudaListArguments& arguments, void* memory, CudaKeyLists
   if (arguments.also)
     problem.also_offsets = arguments.also->tile_offsets, problem.also_entries = arguments.also->entries;
   problem.row_values = arguments.row_values, problem.threshold = arguments.threshold;
-  problem.offsets = layout.offsets, problem.full_counts = layout.full_counts, problem.entries = layout.entries;
+  problem.offsets = layout.offsets, problem.entries = layout.entries;
   if (arguments.num_utterances > 0) {
     EARSHOT_CUDA_TRY(Launch(TilesKernel, {Blocks(layout.num_tiles, kListThreads)}, kListThreads, 0, stream,
                             arguments.device_starts, arguments.num_utterances, layout.num_tiles, layout.tiles,

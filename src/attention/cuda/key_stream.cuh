@@ -1,8 +1,8 @@
 // The keys and values of a tile of queries, 64 entries at a time, gathered by row in the background: two stages of
-// shared memory for the rows, three for the entries, which are known one step earlier. Used by all threads of a block:
+// shared memory for the rows. Used by all threads of a block:
 //
 //   KeyStream<T, kPad> keys(problem, tile, kv_head, shared);
-//   keys.Start();
+//   keys.LoadLeft(queries, ..., [&] { keys.Start(); });
 //   for (int t = 0; t < keys.num_steps(); ++t) {
 //     keys.Arrive(t);               // a barrier; then step t is there and step t - 1 is no longer read
 //     keys.Prefetch(t + 1);
@@ -22,6 +22,7 @@ struct Problem {
   bool fast = false;  // q, k and v: chunks of 8 channels are aligned, and so are those that rotate together
   bool fast_out = false;
   float log2_scale = 1;  // scale log2(e): logits are to base 2
+  bool biased = false;   // entries add to logits
 };
 
 __device__ __forceinline__ Rotation QueryRotation(const Problem& p) {
@@ -39,34 +40,134 @@ __device__ __forceinline__ float EntryBias(const CudaAttentionArguments& a, int 
   return bias * kLog2e;
 }
 
+// Queries of its tile that see an entry, in one word: the first | how many << 16.
+__device__ __forceinline__ uint32_t BoundsOf(const CudaKeyEntry& entry) {
+  return entry.first | static_cast<uint32_t>(entry.end - entry.first) << 16;
+}
+
+// The entries of a tile of queries in shared memory, 64 a step, round and round: step num_steps() is step 0 again. Of
+// kDepth steps that are known, one is computed, the next ones are copied, and the last is just being made.
+template <int kDepth>
+class EntryRing {
+ public:
+  static constexpr int64_t kSharedBytes = kDepth * kTile * 12;
+
+  __device__ __forceinline__ EntryRing(const Problem& problem, int tile, unsigned char* shared)
+      : problem_(problem),
+        rows_(reinterpret_cast<int32_t*>(shared)),
+        bounds_(reinterpret_cast<uint32_t*>(rows_ + kDepth * kTile)),
+        biases_(reinterpret_cast<float*>(bounds_ + kDepth * kTile)) {
+    const int32_t begin = problem.arguments.lists.tile_offsets[tile];
+    num_entries_ = problem.arguments.lists.tile_offsets[tile + 1] - begin;
+    num_steps_ = (num_entries_ + kTile - 1) / kTile;
+    entries_ = problem.arguments.lists.entries + begin;
+  }
+
+  __device__ __forceinline__ int num_steps() const { return num_steps_; }
+
+  // By all threads: makes the first kDepth - 1 steps known after the next barrier. There are steps.
+  template <int kBlockThreads>
+  __device__ __forceinline__ void Start() {
+    for (int i = static_cast<int>(threadIdx.x); i < (kDepth - 1) * kTile; i += kBlockThreads) {
+      Load(i / kTile % num_steps_, i % kTile);
+      PrepareNext();
+      Put(i);
+    }
+    next_ = (kDepth - 1) % num_steps_;
+    LoadNext();
+  }
+  // Asks for the biases that StoreNext will need.
+  __device__ __forceinline__ void PrepareNext() {
+    bias_ = row_ >= 0 ? EntryBias(problem_.arguments, row_, score_) : 0.F;
+  }
+  // Makes the entries of step known after the next barrier. Steps come in order, after those of Start.
+  __device__ __forceinline__ void StoreNext(int step) {
+    if (threadIdx.x >= kTile) return;
+    Put(step % kDepth * kTile + static_cast<int>(threadIdx.x));
+    next_ = next_ + 1 < num_steps_ ? next_ + 1 : 0;
+    LoadNext();
+  }
+
+  // Of each entry: its row, -1 where there is none; BoundsOf it, 0 where there is none; and what it adds to logits to
+  // base 2.
+  __device__ __forceinline__ const int32_t* rows(int step) const { return rows_ + step % kDepth * kTile; }
+  __device__ __forceinline__ const uint32_t* bounds(int step) const { return bounds_ + step % kDepth * kTile; }
+  __device__ __forceinline__ const float* biases(int step) const { return biases_ + step % kDepth * kTile; }
+
+ private:
+  __device__ __forceinline__ void Load(int step, int slot) {
+    const int index = step * kTile + slot;
+    row_ = -1, score_ = -1, bounds_of_entry_ = 0;
+    if (index >= num_entries_) return;
+    const CudaKeyEntry& entry = entries_[index];
+    row_ = entry.row;
+    bounds_of_entry_ = BoundsOf(entry);
+    if (problem_.arguments.scores) score_ = entry.score;
+  }
+  __device__ __forceinline__ void LoadNext() {
+    if (threadIdx.x < kTile) Load(next_, static_cast<int>(threadIdx.x));
+  }
+  __device__ __forceinline__ void Put(int at) {
+    SharedStore(rows_ + at, row_);
+    SharedStore(bounds_ + at, bounds_of_entry_);
+    SharedStore(biases_ + at, bias_);
+  }
+
+  const Problem& problem_;
+  int32_t* rows_;
+  uint32_t* bounds_;
+  float* biases_;
+  const CudaKeyEntry* entries_;
+  int num_entries_, num_steps_;
+  // The entry that the thread will store next, and its step.
+  int next_ = 0;
+  int32_t row_ = -1, score_ = -1;
+  uint32_t bounds_of_entry_ = 0;
+  float bias_ = 0;
+};
+
 template <class T, int kPad>
 class KeyStream {
+  static constexpr int kDepth = 3;
+
  public:
-  static constexpr int64_t kSharedBytes = 4 * TileShape<kPad>::kElements * 2 + 3 * kTile * 12;
+  static constexpr int64_t kSharedBytes = 4 * TileShape<kPad>::kElements * 2 + EntryRing<kDepth>::kSharedBytes;
 
   __device__ __forceinline__ KeyStream(const Problem& problem, int tile, int kv_head, unsigned char* shared)
       : problem_(problem),
         keys_(HeadOf(problem.arguments.k, kv_head, problem.arguments.head_dim, problem.fast)),
         values_(HeadOf(problem.arguments.v, kv_head, problem.arguments.head_dim, problem.fast)),
         tiles_(reinterpret_cast<uint16_t*>(shared)),
-        rows_(reinterpret_cast<int32_t*>(shared + 4 * TileShape<kPad>::kElements * 2)),
-        bounds_(reinterpret_cast<uint32_t*>(rows_ + 3 * kTile)),
-        biases_(reinterpret_cast<float*>(bounds_ + 3 * kTile)) {
-    const int32_t begin = problem.arguments.lists.tile_offsets[tile];
-    num_entries_ = problem.arguments.lists.tile_offsets[tile + 1] - begin;
-    entries_ = problem.arguments.lists.entries + begin;
-  }
+        entries_(problem, tile, shared + 4 * TileShape<kPad>::kElements * 2) {}
 
-  __device__ __forceinline__ int num_steps() const { return (num_entries_ + kTile - 1) / kTile; }
+  __device__ __forceinline__ int num_steps() const { return entries_.num_steps(); }
 
+  // There are steps.
   __device__ __forceinline__ void Start() {
-    LoadEntry(0);
-    for (int step = 0; step < 2; ++step) {
-      PrepareEntries();
-      StoreEntries(step);
-    }
+    entries_.template Start<kThreads>();
     __syncthreads();
     Prefetch(0);
+  }
+
+  // Rows row_of(0), row_of(1), ... of a matrix into the registers of the warps that own them, before step 0 has arrived:
+  // they pass through the stage of step 1. `meanwhile` commits one group of copies.
+  template <int kGroups, class RowOf, class Meanwhile>
+  __device__ __forceinline__ void LoadLeft(LeftRows<kPad, true, kGroups>& left, const Rows& rows,
+                                           const Rotation& rotation, RowOf row_of, Meanwhile meanwhile) {
+    constexpr int kLast = kGroups - 1;
+    const auto last_row_of = [&](int r) { return row_of(kLast * kTile + r); };
+    uint16_t* first_tile = key_rows(1);
+    uint16_t* last_tile = first_tile + kLast * TileShape<kPad>::kElements;
+    CopyTile<T, kPad>(first_tile, rows, rotation, row_of);
+    if constexpr (kGroups > 1) CopyTile<T, kPad>(last_tile, rows, rotation, last_row_of);
+    CommitCopies();
+    TileRotation<T, kPad> first_rotation(rows, rotation, row_of), last_rotation(rows, rotation, last_row_of);
+    meanwhile();
+    WaitCopies<1>();
+    first_rotation.Apply(first_tile);
+    if constexpr (kGroups > 1) last_rotation.Apply(last_tile);
+    __syncthreads();
+    left.Load(first_tile);
   }
 
   __device__ __forceinline__ void Arrive(int step) {
@@ -78,26 +179,18 @@ class KeyStream {
 
   __device__ __forceinline__ void Prefetch(int step) {
     if (step < num_steps()) {
-      CopyTile<T, kPad>(key_rows(step), keys_, KeyRotation(problem_), RowOf(step));
-      CopyTile<T, kPad>(value_rows(step), values_, Rotation{nullptr, nullptr, nullptr}, RowOf(step));
+      if (kPlain && problem_.fast && !problem_.arguments.rotary.cosines) {
+        CopyPlainTiles(step);
+      } else {
+        CopyTile<T, kPad>(key_rows(step), keys_, KeyRotation(problem_), RowOf(step));
+        CopyTile<T, kPad>(value_rows(step), values_, Rotation{nullptr, nullptr, nullptr}, RowOf(step));
+      }
     }
     CommitCopies();
   }
 
-  // Asks for the biases that StoreEntries will need.
-  __device__ __forceinline__ void PrepareEntries() {
-    bias_ = row_ >= 0 ? EntryBias(problem_.arguments, row_, score_) : 0.F;
-  }
-
-  // Makes the entries of the step known after the next barrier. Steps come in order.
-  __device__ __forceinline__ void StoreEntries(int step) {
-    if (threadIdx.x >= kTile) return;
-    const int at = step % 3 * kTile + static_cast<int>(threadIdx.x);
-    SharedStore(rows_ + at, row_);
-    SharedStore(bounds_ + at, bounds_of_entry_);
-    SharedStore(biases_ + at, bias_);
-    LoadEntry(step + 1);
-  }
+  __device__ __forceinline__ void PrepareEntries() { entries_.PrepareNext(); }
+  __device__ __forceinline__ void StoreEntries(int step) { entries_.StoreNext(step); }
 
   __device__ __forceinline__ uint16_t* key_rows(int step) const {
     return tiles_ + step % 2 * 2 * TileShape<kPad>::kElements;
@@ -105,80 +198,87 @@ class KeyStream {
   __device__ __forceinline__ uint16_t* value_rows(int step) const {
     return key_rows(step) + TileShape<kPad>::kElements;
   }
-  // Of each entry: first query | end << 16, equal where nobody sees it, and what it adds to logits to base 2.
-  __device__ __forceinline__ const uint32_t* bounds(int step) const { return bounds_ + step % 3 * kTile; }
-  __device__ __forceinline__ const float* biases(int step) const { return biases_ + step % 3 * kTile; }
+  __device__ __forceinline__ const uint32_t* bounds(int step) const { return entries_.bounds(step); }
+  __device__ __forceinline__ const float* biases(int step) const { return entries_.biases(step); }
 
  private:
   __device__ __forceinline__ auto RowOf(int step) const {
-    const int32_t* rows = rows_ + step % 3 * kTile;
+    const int32_t* rows = entries_.rows(step);
     return [rows](int r) { return SharedLoad(rows + r); };
   }
 
-  __device__ __forceinline__ void LoadEntry(int step) {
-    const int index = step * kTile + static_cast<int>(threadIdx.x);
-    row_ = -1, score_ = -1, bounds_of_entry_ = 0;
-    if (threadIdx.x >= kTile || index >= num_entries_) return;
-    const CudaKeyEntry entry = entries_[index];
-    row_ = entry.row, score_ = entry.score;
-    bounds_of_entry_ = entry.first | static_cast<uint32_t>(entry.end) << 16;
+  // Both at once, where nothing rotates: what is common to them is computed once.
+  static constexpr bool kPlain = kThreads % (kPad / 8) == 0;
+  __device__ __forceinline__ void CopyPlainTiles(int step) {
+    constexpr int kChunks = kPad / 8, kRowsATurn = kThreads / kChunks;
+    const int chunk = static_cast<int>(threadIdx.x) % kChunks * 8, first = static_cast<int>(threadIdx.x) / kChunks;
+    const bool inside = chunk < keys_.head_dim;
+    uint16_t* to = key_rows(step) + first * TileShape<kPad>::kPitch + chunk;
+    // All rows before the first copy: the two are not reordered.
+    int rows[kTile / kRowsATurn];
+    EARSHOT_UNROLL
+    for (int i = 0; i < kTile / kRowsATurn; ++i) rows[i] = SharedLoad(entries_.rows(step) + first + i * kRowsATurn);
+    EARSHOT_UNROLL
+    for (int i = 0; i < kTile / kRowsATurn; ++i) {
+      uint16_t* key = to + i * kRowsATurn * TileShape<kPad>::kPitch;
+      CopyAsync<16>(key, keys_.At(rows[i], chunk), inside && rows[i] >= 0);
+      CopyAsync<16>(key + TileShape<kPad>::kElements, values_.At(rows[i], chunk), inside && rows[i] >= 0);
+    }
   }
 
   const Problem& problem_;
   Rows keys_, values_;
   uint16_t* tiles_;
-  int32_t* rows_;
-  uint32_t* bounds_;
-  float* biases_;
-  const CudaKeyEntry* entries_;
-  int num_entries_;
-  // The entry that the thread will store next.
-  int32_t row_, score_;
-  uint32_t bounds_of_entry_;
-  float bias_;
+  EntryRing<kDepth> entries_;
 };
 
-// Whether any, and whether each, of 64 entries is seen by any, by each, of queries [first, end): the same for all
+// Whether any, and whether each, of kUnit entries is seen by any, by each, of queries [first, end): the same for all
 // lanes.
 struct Sight {
   bool any, all;
 };
 __device__ __forceinline__ Sight SightOf(const uint32_t* bounds, int first, int end) {
-  const int lane = threadIdx.x % kWarp;
-  bool any = false, all = true;
-  EARSHOT_UNROLL
-  for (int i = 0; i < kTile; i += kWarp) {
-    const uint32_t both = SharedLoad(bounds + i + lane);
-    const int from = static_cast<int>(both & 0xFFFF), to = static_cast<int>(both >> 16);
-    any = any || Max(from, first) < Min(to, end);
-    all = all && from <= first && to >= end;
-  }
-  return {__any_sync(kAllLanes, any) != 0, __all_sync(kAllLanes, all) != 0};
+  static_assert(kUnit == kWarp);
+  const uint32_t both = SharedLoad(bounds + threadIdx.x % kWarp);
+  const int from = static_cast<int>(both & 0xFFFF), to = from + static_cast<int>(both >> 16);
+  return {__any_sync(kAllLanes, Max(from, first) < Min(to, end)) != 0,
+          __all_sync(kAllLanes, from <= first && to >= end) != 0};
 }
 
-// logits = sums log2_scale + bias of the entry; where `masked`, -infinity if query and entry do not meet. `query` is
-// the first of this lane's two.
-template <int kColumns>
-__device__ __forceinline__ void FinishLogits(float (&sums)[kColumns / 8][4], float log2_scale, const float* biases,
-                                             const uint32_t* bounds, bool masked, int query) {
+// logits = sums log2_scale + bias of the entry.
+template <int kColumns, int kGroups>
+__device__ __forceinline__ void AddBiases(Sums<kGroups, kColumns>& sums, float log2_scale, const float* biases) {
   const int column = threadIdx.x % 4 * 2;
   EARSHOT_UNROLL
   for (int n = 0; n < kColumns / 8; ++n) {
     const Pair32 bias = SharedLoad(reinterpret_cast<const Pair32*>(biases + n * 8 + column));
-    sums[n][0] = sums[n][0] * log2_scale + bias.x;
-    sums[n][1] = sums[n][1] * log2_scale + bias.y;
-    sums[n][2] = sums[n][2] * log2_scale + bias.x;
-    sums[n][3] = sums[n][3] * log2_scale + bias.y;
+    EARSHOT_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      sums[g][n][0] = sums[g][n][0] * log2_scale + bias.x;
+      sums[g][n][1] = sums[g][n][1] * log2_scale + bias.y;
+      sums[g][n][2] = sums[g][n][2] * log2_scale + bias.x;
+      sums[g][n][3] = sums[g][n][3] * log2_scale + bias.y;
+    }
   }
-  if (!masked) return;
+}
+
+// -infinity where query and entry do not meet. `query` is the first of this lane's.
+template <int kColumns, int kGroups>
+__device__ __forceinline__ void MaskLogits(Sums<kGroups, kColumns>& logits, const uint32_t* bounds, int query) {
+  const int column = threadIdx.x % 4 * 2;
   EARSHOT_UNROLL
   for (int n = 0; n < kColumns / 8; ++n) {
+    const PairBits of_two = SharedLoad(reinterpret_cast<const PairBits*>(bounds + n * 8 + column));
     EARSHOT_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const uint32_t both = SharedLoad(bounds + n * 8 + column + i);
-      const int first = static_cast<int>(both & 0xFFFF), end = static_cast<int>(both >> 16);
-      if (query < first || query >= end) sums[n][i] = -INFINITY;
-      if (query + 8 < first || query + 8 >= end) sums[n][i + 2] = -INFINITY;
+      // One comparison for both ends: below the first, the difference wraps round.
+      const uint32_t both = i == 0 ? of_two.x : of_two.y, first = both & 0xFFFF, count = both >> 16;
+      EARSHOT_UNROLL
+      for (int g = 0; g < kGroups; ++g) {
+        const uint32_t low = static_cast<uint32_t>(query + g * kGroupRows) - first;
+        if (low >= count) logits[g][n][i] = -INFINITY;
+        if (low + 8 >= count) logits[g][n][i + 2] = -INFINITY;
+      }
     }
   }
 }

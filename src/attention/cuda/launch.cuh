@@ -43,4 +43,22 @@ int Launch(void (*kernel)(P...), Grid grid, int threads, int64_t shared_bytes, v
 #endif
 }
 
+// Of the current device; under the emulation as emulation::hopper and emulation::multiprocessors say.
+struct DeviceKind {
+  bool hopper;  // compute capability 9.0
+  int multiprocessors;
+};
+inline DeviceKind CurrentDevice() {
+#if defined(__CUDACC__)
+  int device = 0, major = 0, minor = 0, count = 1;
+  if (cudaGetDevice(&device) != cudaSuccess) return {false, 1};
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return {major == 9 && minor == 0, count};
+#else
+  return {emulation::hopper, emulation::multiprocessors};
+#endif
+}
+
 }  // namespace earshot::cuda

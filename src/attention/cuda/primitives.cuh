@@ -20,6 +20,7 @@ namespace earshot::cuda {
 
 // An element is uint16_t in memory.
 struct BFloat16 {
+  static constexpr bool kIsBFloat16 = true;
   static __device__ __forceinline__ float ToFloat(uint16_t bits) {
     return __uint_as_float(static_cast<uint32_t>(bits) << 16);
   }
@@ -31,6 +32,7 @@ struct BFloat16 {
 };
 
 struct Float16 {
+  static constexpr bool kIsBFloat16 = false;
   static __device__ __forceinline__ float ToFloat(uint16_t bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -78,6 +80,15 @@ __device__ __forceinline__ float Log2(float x) {
   return y;
 }
 
+// address + row x row_bytes, in one instruction.
+__device__ __forceinline__ const void* RowAddress(const void* address, int32_t row, int32_t row_bytes) {
+  const void* result;
+  asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(result) : "r"(row), "r"(row_bytes), "l"(address));
+  return result;
+}
+
+__device__ __forceinline__ float Greater(float a, float b) { return fmaxf(a, b); }
+
 // c (16, 8) += a (16, 16) b (16, 8), by a warp.
 template <class T>
 __device__ __forceinline__ void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
@@ -114,8 +125,8 @@ __device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&registers)[4],
                : "memory");
 }
 
-// Copies 8 or 16 bytes to shared memory in the background; writes zeros, and reads nothing, unless valid. The copying
-// thread sees them after WaitCopies, the others after the next barrier.
+// Copies 8 or 16 bytes to shared memory in the background; writes zeros, and reads nothing wherever `source` points,
+// unless valid. The copying thread sees them after WaitCopies, the others after the next barrier.
 template <int kBytes>
 __device__ __forceinline__ void CopyAsync(void* target, const void* source, bool valid) {
   const int bytes = valid ? kBytes : 0;
@@ -135,8 +146,86 @@ __device__ __forceinline__ void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroupsLeft) : "memory");
 }
 
+// Barriers 1 to 15 of `count` threads, warps as a whole: some wait for the others, who only say that they were there.
+__device__ __forceinline__ void WaitAtBarrier(int id, int count) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(count) : "memory");
+}
+__device__ __forceinline__ void ArriveAtBarrier(int id, int count) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(count) : "memory");
+}
+
+// Of four warps that call it together, on sm_90a alone: how many registers each thread has from now on; others' are
+// given up before they can be taken.
+template <int kRegisters>
+__device__ __forceinline__ void GiveUpRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// ---- Products of four warps, of sm_90a alone: PTX ISA, "wgmma.mma_async" ----
+
+// A side of such products: 64 rows of 64 elements in shared memory, on 1024 bytes, with the 128-byte swizzle
+// (SwizzledChunk). Adding n to a descriptor moves its beginning by 16 n bytes.
+__device__ __forceinline__ uint64_t TileDescriptor(const uint16_t* tile) {
+  constexpr uint64_t kEightRows = 1024 >> 4, kSwizzle128 = 1;
+  return (SharedAddress(tile) & 0x3FFFFU) >> 4 | uint64_t{1} << 16 | kEightRows << 32 | kSwizzle128 << 62;
+}
+
+// What threads wrote to shared memory, copies included, is seen by products that begin after the next barrier.
+__device__ __forceinline__ void FenceForProducts() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Before the first product of a group: registers are as they were written.
+__device__ __forceinline__ void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+
+#define EARSHOT_SUMS(c)                                                                                             \
+  "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]),          \
+      "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]),      \
+      "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]),      \
+      "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]),      \
+      "+f"(c[7][0]), "+f"(c[7][1]), "+f"(c[7][2]), "+f"(c[7][3])
+#define EARSHOT_PRODUCT(element, left, operands, adds, behind, ...)                                                   \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " adds ", 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32." element  \
+               "." element " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "  \
+               "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " left ", " operands               \
+               ", p, 1, 1, " behind ";\n}\n"                                                                       \
+               : EARSHOT_SUMS(c)                                                                                    \
+               : __VA_ARGS__)
+
+// c (64, 64) = a (64, 16) b (16, 64), or += where `adds`; a warp has 16 rows of c, as of Mma. In the background until
+// EndProducts. Here rows of the tiles are rows of a and columns of b, 16 of their elements from the descriptors on.
+template <class T>
+__device__ __forceinline__ void MultiplyTiles(float (&c)[8][4], uint64_t a, uint64_t b, bool adds) {
+  if constexpr (T::kIsBFloat16) {
+    EARSHOT_PRODUCT("bf16", "%32", "%33", "%34", "0, 0", "l"(a), "l"(b), "r"(adds ? 1 : 0));
+  } else {
+    EARSHOT_PRODUCT("f16", "%32", "%33", "%34", "0, 0", "l"(a), "l"(b), "r"(adds ? 1 : 0));
+  }
+}
+// Here a comes from registers, and rows of the tile are rows of b, 16 of them from the descriptor on.
+template <class T>
+__device__ __forceinline__ void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
+  if constexpr (T::kIsBFloat16) {
+    EARSHOT_PRODUCT("bf16", "{%32, %33, %34, %35}", "%36", "%37", "1", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
+                    "l"(b), "r"(1));
+  } else {
+    EARSHOT_PRODUCT("f16", "{%32, %33, %34, %35}", "%36", "%37", "1", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
+                    "l"(b), "r"(1));
+  }
+}
+// Waits for all products that this thread's warps have begun, and for c among them.
+__device__ __forceinline__ void EndProducts(float (&c)[8][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" : EARSHOT_SUMS(c)::"memory");
+}
+#undef EARSHOT_PRODUCT
+#undef EARSHOT_SUMS
+
 struct alignas(8) Pair32 {
   float x, y;
+};
+struct alignas(8) PairBits {
+  uint32_t x, y;
 };
 struct alignas(16) Quad32 {
   float x, y, z, w;
@@ -166,6 +255,10 @@ __device__ __forceinline__ V* DynamicShared() {
 namespace earshot::cuda {
 
 inline constexpr int kWarp = 32;
+// Where chunk c, of 8 elements, of row r lies in a tile of 64 rows of 64 elements with the 128-byte swizzle.
+__host__ __device__ __forceinline__ constexpr int SwizzledChunk(int row, int chunk) {
+  return row * 64 + (chunk ^ row % 8) * 8;
+}
 inline constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 
 template <class V>

@@ -1,5 +1,6 @@
-// Tiles of 64 rows in shared memory, and the products of a warp with them. A warp owns 16 rows of the tile on the left;
-// a row of a tile is padded by 16 bytes, so that the eight rows that ldmatrix reads at once lie in different banks.
+// Tiles of 64 rows in shared memory, and the products of a warp with them. A warp owns one or two groups of 16 rows on
+// the left, and what it reads of the right side serves all of them; a row of a tile is padded by 16 bytes, so that the
+// eight rows that ldmatrix reads at once lie in different banks.
 #pragma once
 
 #include <cmath>
@@ -11,7 +12,10 @@ namespace earshot::cuda {
 
 inline constexpr int kThreads = 128;
 inline constexpr int kTile = 64;
-inline constexpr int kWarpRows = 16;
+inline constexpr int kGroupRows = 16;
+inline constexpr int kWarps = kThreads / kWarp;
+// Columns of weights that are computed at once, so that they stay in registers.
+inline constexpr int kUnit = 32;
 inline constexpr float kLog2e = 1.4426950408889634f;
 inline constexpr float kLn2 = 0.6931471805599453f;
 
@@ -22,22 +26,29 @@ struct TileShape {
   static constexpr int kElements = kTile * kPitch;
   static constexpr int kPairs = kPad / 16;  // of chunks of 8 channels, in a row
   static constexpr int kTurns = kTile * kPairs / kThreads;
-  // Blocks that share a multiprocessor: what bounds the registers.
-  static constexpr int kBlocks = kPad <= 32 ? 4 : kPad <= 64 ? 3 : 2;
   static constexpr int kStagingPitch = kPad + 4;
-  static constexpr int kStagingFloats = kWarpRows * kStagingPitch;  // of a warp
+  static constexpr int kStagingFloats = kGroupRows * kStagingPitch;  // of a warp
+  // Of a kernel that goes by tiles of queries: groups of a warp, queries of a block, and blocks for a tile of queries.
+  static constexpr int kGroups = kPad <= 64 ? 2 : 1;
+  static constexpr int kQueries = kWarps * kGroups * kGroupRows;
+  static constexpr int kParts = kCudaTileQueries / kQueries;
 };
 
 // One head of a matrix.
 struct Rows {
   const uint16_t* data;
-  int64_t stride;
+  int32_t row_bytes;  // from a row to the next
   int head_dim;
   bool fast;  // chunks of 8 channels are aligned
+
+  __device__ __forceinline__ const uint16_t* At(int row, int channel = 0) const {
+    return static_cast<const uint16_t*>(RowAddress(data + channel, row, row_bytes));
+  }
 };
 
 __device__ __forceinline__ Rows HeadOf(const CudaConstHeads& heads, int head, int head_dim, bool fast) {
-  return {static_cast<const uint16_t*>(heads.data) + head * heads.head_stride, heads.frame_stride, head_dim, fast};
+  return {static_cast<const uint16_t*>(heads.data) + head * heads.head_stride,
+          static_cast<int32_t>(2 * heads.frame_stride), head_dim, fast};
 }
 
 // Rotation of the rows of one matrix.
@@ -77,7 +88,7 @@ __device__ void CopyTileSlowly(uint16_t* tile, const Rows& rows, const Rotation&
     const int row = row_of(r);
     uint16_t value = 0;
     if (row >= 0 && channel < rows.head_dim) {
-      const uint16_t* from = rows.data + row * rows.stride;
+      const uint16_t* from = rows.At(row);
       value = from[channel];
       if (rotation.cosines) {
         const bool low = channel < half;
@@ -103,12 +114,10 @@ __device__ __forceinline__ void CopyTile(uint16_t* tile, const Rows& rows, const
   for (int turn = 0; turn < TileShape<kPad>::kTurns; ++turn) {
     const Chunks chunks = ChunksOf<kPad>(turn, half_chunks);
     const int row = row_of(chunks.row);
-    const uint16_t* from = rows.data + Max(row, 0) * rows.stride;
     uint16_t* to = tile + chunks.row * TileShape<kPad>::kPitch;
-    const bool first = row >= 0 && chunks.first * 8 < rows.head_dim;
-    const bool second = row >= 0 && chunks.second * 8 < rows.head_dim;
-    CopyAsync<16>(to + chunks.first * 8, first ? from + chunks.first * 8 : rows.data, first);
-    CopyAsync<16>(to + chunks.second * 8, second ? from + chunks.second * 8 : rows.data, second);
+    EARSHOT_UNROLL
+    for (const int channel : {chunks.first * 8, chunks.second * 8})
+      CopyAsync<16>(to + channel, rows.At(row, channel), row >= 0 && channel < rows.head_dim);
   }
 }
 
@@ -163,77 +172,123 @@ class TileRotation {
   int32_t positions_[kTurns];  // -1: nothing to rotate
 };
 
-// The 16 rows of the warp, as the left side of products: kept in registers, or read from the tile each time.
-template <int kPad, bool kHeld>
+// The rows of the warp, as the left side of products: kept in registers, or read from the tile each time.
+template <int kPad, bool kHeld, int kGroups>
 class LeftRows {
  public:
+  // Of the rows from the tile's first one on: warp w has 16 kGroups rows from 16 kGroups w on.
   __device__ __forceinline__ void Load(const uint16_t* tile) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    address_ = tile + (warp * kWarpRows + lane % 16) * TileShape<kPad>::kPitch + lane / 16 * 8;
+    address_ = tile + (warp * kGroups * kGroupRows + lane % 16) * TileShape<kPad>::kPitch + lane / 16 * 8;
     if constexpr (kHeld) {
       EARSHOT_UNROLL
-      for (int step = 0; step < kPad / 16; ++step) LoadMatrices(registers_[step], address_ + step * 16);
+      for (int step = 0; step < kPad / 16; ++step) {
+        EARSHOT_UNROLL
+        for (int g = 0; g < kGroups; ++g) LoadMatrices(registers_[step][g], AddressOf(step, g));
+      }
     }
   }
-  __device__ __forceinline__ void Get(int step, uint32_t (&a)[4]) const {
-    if constexpr (kHeld) {
-      EARSHOT_UNROLL
-      for (int i = 0; i < 4; ++i) a[i] = registers_[step][i];
-    } else {
-      LoadMatrices(a, address_ + step * 16);
+  __device__ __forceinline__ void Get(int step, uint32_t (&a)[kGroups][4]) const {
+    EARSHOT_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      if constexpr (kHeld) {
+        EARSHOT_UNROLL
+        for (int i = 0; i < 4; ++i) a[g][i] = registers_[step][g][i];
+      } else {
+        LoadMatrices(a[g], AddressOf(step, g));
+      }
     }
   }
 
  private:
+  __device__ __forceinline__ const uint16_t* AddressOf(int step, int group) const {
+    return address_ + group * kGroupRows * TileShape<kPad>::kPitch + step * 16;
+  }
+
   const uint16_t* address_;
-  uint32_t registers_[kHeld ? kPad / 16 : 1][4];
+  uint32_t registers_[kHeld ? kPad / 16 : 1][kGroups][4];
 };
 
-// sums (16, kColumns) = left (16, kPad) times the transpose of rows first_row to first_row + kColumns - 1 of the tile.
-// Of a lane: sums[n][0..1] are columns 8 n + 2 (lane % 4) and the next of row lane / 4, [2..3] of row lane / 4 + 8.
-template <class T, int kPad, int kColumns, bool kHeld>
-__device__ __forceinline__ void MultiplyByRows(float (&sums)[kColumns / 8][4], const LeftRows<kPad, kHeld>& left,
-                                               const uint16_t* tile, int first_row) {
+// What a warp has of a matrix with kColumns columns. Of a lane: [g][n][0..1] are columns 8 n + 2 (lane % 4) and the next
+// of row lane / 4 of group g, [2..3] of row lane / 4 + 8.
+template <int kGroups, int kColumns>
+using Sums = float[kGroups][kColumns / 8][4];
+// The same, rounded, as the left side of a product: [g][s] are columns 16 s to 16 s + 15.
+template <int kGroups, int kColumns>
+using Packed = uint32_t[kGroups][kColumns / 16][4];
+
+// sums = left (16 kGroups, kPad) times the transpose of rows first_row to first_row + kColumns - 1 of the tile.
+template <class T, int kPad, int kColumns, bool kHeld, int kGroups>
+__device__ __forceinline__ void MultiplyByRows(Sums<kGroups, kColumns>& sums,
+                                               const LeftRows<kPad, kHeld, kGroups>& left, const uint16_t* tile,
+                                               int first_row) {
   const int lane = threadIdx.x % kWarp;
   const uint16_t* address = tile + (first_row + lane % 8 + lane / 16 * 8) * TileShape<kPad>::kPitch + lane / 8 % 2 * 8;
   EARSHOT_UNROLL
-  for (int n = 0; n < kColumns / 8; ++n) {
+  for (int g = 0; g < kGroups; ++g) {
     EARSHOT_UNROLL
-    for (int i = 0; i < 4; ++i) sums[n][i] = 0;
+    for (int n = 0; n < kColumns / 8; ++n) {
+      EARSHOT_UNROLL
+      for (int i = 0; i < 4; ++i) sums[g][n][i] = 0;
+    }
   }
   EARSHOT_UNROLL
   for (int step = 0; step < kPad / 16; ++step) {
-    uint32_t a[4];
+    uint32_t a[kGroups][4];
     left.Get(step, a);
     EARSHOT_UNROLL
     for (int n = 0; n < kColumns / 16; ++n) {
       uint32_t b[4];
       LoadMatrices(b, address + n * 16 * TileShape<kPad>::kPitch + step * 16);
-      Mma<T>(sums[2 * n], a, b[0], b[1]);
-      Mma<T>(sums[2 * n + 1], a, b[2], b[3]);
+      EARSHOT_UNROLL
+      for (int g = 0; g < kGroups; ++g) {
+        Mma<T>(sums[g][2 * n], a[g], b[0], b[1]);
+        Mma<T>(sums[g][2 * n + 1], a[g], b[2], b[3]);
+      }
     }
   }
 }
 
-// sums (16, kPad) += weights (16, kDepth), rounded to T, times rows first_row to first_row + kDepth - 1 of the tile.
-template <class T, int kPad, int kDepth>
-__device__ __forceinline__ void AddWeightedRows(float (&sums)[kPad / 8][4], const float (&weights)[kDepth / 8][4],
+template <class T, int kColumns, int kGroups>
+__device__ __forceinline__ void Pack(const Sums<kGroups, kColumns>& sums, Packed<kGroups, kColumns>& packed) {
+  EARSHOT_UNROLL
+  for (int g = 0; g < kGroups; ++g) {
+    EARSHOT_UNROLL
+    for (int i = 0; i < kColumns / 4; ++i)
+      packed[g][i / 4][i % 4] = PackPair<T>(sums[g][i / 2][i % 2 * 2], sums[g][i / 2][i % 2 * 2 + 1]);
+  }
+}
+
+// sums (16 kGroups, kPad) += weights (16 kGroups, kDepth) times rows first_row to first_row + kDepth - 1 of the tile.
+template <class T, int kPad, int kDepth, int kGroups>
+__device__ __forceinline__ void AddWeightedRows(Sums<kGroups, kPad>& sums, const Packed<kGroups, kDepth>& weights,
                                                 const uint16_t* tile, int first_row) {
   const int lane = threadIdx.x % kWarp;
   const uint16_t* address = tile + (first_row + lane % 16) * TileShape<kPad>::kPitch + lane / 16 * 8;
   EARSHOT_UNROLL
   for (int step = 0; step < kDepth / 16; ++step) {
-    const uint32_t a[4] = {PackPair<T>(weights[2 * step][0], weights[2 * step][1]),
-                           PackPair<T>(weights[2 * step][2], weights[2 * step][3]),
-                           PackPair<T>(weights[2 * step + 1][0], weights[2 * step + 1][1]),
-                           PackPair<T>(weights[2 * step + 1][2], weights[2 * step + 1][3])};
     EARSHOT_UNROLL
     for (int n = 0; n < kPad / 16; ++n) {
       uint32_t b[4];
       LoadMatricesTransposed(b, address + step * 16 * TileShape<kPad>::kPitch + n * 16);
-      Mma<T>(sums[2 * n], a, b[0], b[1]);
-      Mma<T>(sums[2 * n + 1], a, b[2], b[3]);
+      EARSHOT_UNROLL
+      for (int g = 0; g < kGroups; ++g) {
+        Mma<T>(sums[g][2 * n], weights[g][step], b[0], b[1]);
+        Mma<T>(sums[g][2 * n + 1], weights[g][step], b[2], b[3]);
+      }
     }
+  }
+}
+
+// totals[g][0], of row lane / 4 of group g, and totals[g][2], of row lane / 4 + 8, += the row's sum of weights: a product
+// with a column of ones costs less than adding them up.
+template <class T, int kDepth, int kGroups>
+__device__ __forceinline__ void AddRowSums(float (&totals)[kGroups][4], const Packed<kGroups, kDepth>& weights) {
+  const uint32_t ones = PackPair<T>(1.F, 1.F);
+  EARSHOT_UNROLL
+  for (int step = 0; step < kDepth / 16; ++step) {
+    EARSHOT_UNROLL
+    for (int g = 0; g < kGroups; ++g) Mma<T>(totals[g], weights[g][step], ones, ones);
   }
 }
 
@@ -243,19 +298,51 @@ __device__ __forceinline__ float RowSum(float value) {
   return value + __shfl_xor_sync(kAllLanes, value, 2);
 }
 __device__ __forceinline__ float RowMax(float value) {
-  value = Max(value, __shfl_xor_sync(kAllLanes, value, 1));
-  return Max(value, __shfl_xor_sync(kAllLanes, value, 2));
+  value = Greater(value, __shfl_xor_sync(kAllLanes, value, 1));
+  return Greater(value, __shfl_xor_sync(kAllLanes, value, 2));
 }
 
-// Writes the warp's 16 rows of sums, times low_scale and high_scale for rows lane / 4 and lane / 4 + 8, to rows
-// row_of(0..15) of one head, none where it is negative. With a rotation it is undone: the gradient of what was rotated.
-// `staging`: the warp's kStagingFloats of shared memory. All lanes must be here.
+// Writes 16 rows of sums of the warp, times low_scale and high_scale for rows lane / 4 and lane / 4 + 8, to rows
+// row_of(0..15) of one head, none where it is negative; in chunks of 8 channels, which are aligned. `staging`: shared
+// memory for 16 rows of kPitch elements. All lanes must be here.
+template <class T, int kPad, class RowOf>
+__device__ __forceinline__ void WriteRounded(const float (&sums)[kPad / 8][4], float low_scale, float high_scale,
+                                             void* staging, const CudaHeads& heads, int head, int head_dim,
+                                             RowOf row_of) {
+  constexpr int kPitch = TileShape<kPad>::kPitch, kChunks = kPad / 8;
+  const int lane = threadIdx.x % kWarp;
+  uint16_t* data = static_cast<uint16_t*>(heads.data) + head * heads.head_stride;
+  auto* rounded = static_cast<uint16_t*>(staging);
+  __syncwarp();
+  EARSHOT_UNROLL
+  for (int n = 0; n < kPad / 8; ++n) {
+    auto* to = reinterpret_cast<uint32_t*>(rounded + lane / 4 * kPitch + n * 8 + lane % 4 * 2);
+    SharedStore(to, PackPair<T>(sums[n][0] * low_scale, sums[n][1] * low_scale));
+    SharedStore(to + 8 * kPitch / 2, PackPair<T>(sums[n][2] * high_scale, sums[n][3] * high_scale));
+  }
+  __syncwarp();
+  EARSHOT_UNROLL
+  for (int index = lane; index < kGroupRows * kChunks; index += kWarp) {
+    const int r = index / kChunks, channel = index % kChunks * 8, row = row_of(r);
+    if (row < 0 || channel >= head_dim) continue;
+    *reinterpret_cast<Octet16*>(data + row * heads.frame_stride + channel) =
+        SharedLoad(reinterpret_cast<const Octet16*>(rounded + r * kPitch + channel));
+  }
+}
+
+// The same for any alignment. With a rotation it is undone: the gradient of what was rotated. `staging`: the warp's
+// kStagingFloats of shared memory.
 template <class T, int kPad, class RowOf>
 __device__ void WriteRows(const float (&sums)[kPad / 8][4], float low_scale, float high_scale, float* staging,
                           const CudaHeads& heads, int head, int head_dim, bool fast, const Rotation& rotation,
                           RowOf row_of) {
-  constexpr int kPitch = TileShape<kPad>::kStagingPitch;
+  if (fast && !rotation.cosines && head_dim % 8 == 0) {
+    WriteRounded<T, kPad>(sums, low_scale, high_scale, staging, heads, head, head_dim, row_of);
+    return;
+  }
   const int lane = threadIdx.x % kWarp;
+  uint16_t* data = static_cast<uint16_t*>(heads.data) + head * heads.head_stride;
+  constexpr int kPitch = TileShape<kPad>::kStagingPitch;
   __syncwarp();
   EARSHOT_UNROLL
   for (int n = 0; n < kPad / 8; ++n) {
@@ -264,10 +351,9 @@ __device__ void WriteRows(const float (&sums)[kPad / 8][4], float low_scale, flo
     SharedStore(reinterpret_cast<Pair32*>(to + 8 * kPitch), Pair32{sums[n][2] * high_scale, sums[n][3] * high_scale});
   }
   __syncwarp();
-  uint16_t* data = static_cast<uint16_t*>(heads.data) + head * heads.head_stride;
   const int half = head_dim / 2;
   EARSHOT_NO_UNROLL
-  for (int index = lane; index < kWarpRows * (kPad / 4); index += kWarp) {
+  for (int index = lane; index < kGroupRows * (kPad / 4); index += kWarp) {
     const int r = index / (kPad / 4), channel = index % (kPad / 4) * 4;
     const int row = row_of(r);
     if (row < 0 || channel >= head_dim) continue;

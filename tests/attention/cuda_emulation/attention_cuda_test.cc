@@ -44,6 +44,53 @@ TEST(AttentionCudaTest, HeadDims) {
   }
 }
 
+#if !defined(EARSHOT_CUDA_ON_DEVICE)
+// What the emulated device is, for one test.
+class OnDevice {
+ public:
+  OnDevice(bool hopper, int multiprocessors) {
+    emulation::hopper = hopper;
+    emulation::multiprocessors = multiprocessors;
+  }
+  ~OnDevice() {
+    emulation::hopper = true;
+    emulation::multiprocessors = 1;
+  }
+};
+
+TEST(AttentionCudaTest, HeadDimsOnOlderDevices) {
+  const OnDevice device(false, 1);
+  for (const int32_t head_dim : {40, 48, 56, 64}) {
+    AttentionProblem problem({.head_dim = head_dim, .lengths = {130, 20}});
+    problem.AddPattern("sliding(left=70,right=20)");
+    SCOPED_TRACE(head_dim);
+    CheckBoth(problem);
+  }
+}
+#endif
+
+// On compute capability 9.0 these have a kernel of their own, whose blocks share tiles and heads among them.
+TEST(AttentionCudaTest, HeadDimsOnHopper) {
+  for (const int multiprocessors : {1, 100}) {
+#if !defined(EARSHOT_CUDA_ON_DEVICE)
+    const OnDevice device(true, multiprocessors);
+#endif
+    for (const CudaElement element : {CudaElement::kBFloat16, CudaElement::kFloat16}) {
+      for (const int32_t head_dim : {40, 48, 56, 64}) {
+        AttentionProblem problem({.element = element,
+                                  .heads = 6,
+                                  .kv_heads = multiprocessors == 1 ? 3 : 6,
+                                  .head_dim = head_dim,
+                                  .lengths = {290, 1, 129},
+                                  .bias = head_dim == 48});
+        problem.AddPattern(head_dim == 56 ? "full" : "sliding(left=100,right=70)+strided(every=16,reach=200)");
+        SCOPED_TRACE(head_dim);
+        CheckBoth(problem);
+      }
+    }
+  }
+}
+
 TEST(AttentionCudaTest, MemoryWithoutAlignment) {
   for (const bool rotary : {false, true}) {
     AttentionProblem problem({.head_dim = 64, .lengths = {70}, .rotary = rotary, .padding = 3});

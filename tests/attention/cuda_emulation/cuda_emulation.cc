@@ -13,6 +13,8 @@
 namespace earshot::emulation {
 
 bool reversed_threads = false;
+bool hopper = true;
+int multiprocessors = 1;
 
 namespace {
 
@@ -52,11 +54,20 @@ struct Unit {
   Touch written, read;
 };
 
+constexpr std::align_val_t kSharedAlignment{1024};
 struct AlignedDelete {
-  void operator()(char* bytes) const { ::operator delete[](bytes, std::align_val_t(128)); }
+  void operator()(char* bytes) const { ::operator delete[](bytes, kSharedAlignment); }
+};
+
+constexpr int kNamedBarriers = 16;
+struct Named {
+  int arrived = 0, count = 0;
+  std::vector<Thread*> waiting;
 };
 
 struct Block {
+  std::array<Named, kNamedBarriers> named;
+  bool has_named = false;
   std::vector<std::unique_ptr<Thread>> threads;
   std::vector<Warp> warps;
   std::unique_ptr<char[], AlignedDelete> shared;
@@ -124,6 +135,7 @@ void ThreadEntry() {
 
 // The two bytes that both touched, whether they are ordered by no barrier.
 bool Unordered(const Touch& earlier, int thread) {
+  if (g_block.has_named) return false;
   if (earlier.block_interval != g_block.interval) return false;
   if (earlier.thread == kSeveralWarps) return true;
   if (earlier.thread / 32 != thread / 32) return true;
@@ -160,6 +172,7 @@ void Complete(std::vector<Copy>& group) {
 void RunBlock() {
   Block& b = g_block;
   b.interval = 1, b.barrier_arrived = b.barrier_count = 0;
+  b.named = {}, b.has_named = false;
   b.ready.clear();
   b.warps.assign(b.num_threads / 32, Warp());
   b.units.assign(b.shared_bytes / 2 + 1, Unit());
@@ -207,7 +220,7 @@ void Run(Dim3 grid, int threads, int64_t shared_bytes, const std::function<void(
   b.error.clear();
   b.num_threads = threads, b.grid = grid, b.body = &body;
   b.shared_bytes = shared_bytes;
-  b.shared.reset(static_cast<char*>(::operator new[](shared_bytes + 1, std::align_val_t(128))));
+  b.shared.reset(static_cast<char*>(::operator new[](shared_bytes + 1, kSharedAlignment)));
   for (unsigned y = 0; y < grid.y; ++y) {
     for (unsigned x = 0; x < grid.x; ++x) {
       b.index = {x, y, 0};
@@ -305,6 +318,28 @@ int BlockBarrier(const char* kind, int value) {
   return self->barrier_result;
 }
 
+void NamedBarrier(int id, int count, bool waits) {
+  Block& b = g_block;
+  Thread* self = b.current;
+  if (id < 1 || id >= kNamedBarriers) Fail("barrier " + std::to_string(id) + " of 1 to 15");
+  Named& barrier = b.named[id];
+  if (barrier.arrived == 0) barrier.count = count;
+  if (barrier.count != count) Fail("barrier " + std::to_string(id) + " of different numbers of threads");
+  b.has_named = true;
+  if (++barrier.arrived == count) {
+    barrier.arrived = 0;
+    for (Thread* thread : barrier.waiting) {
+      thread->waits_at = nullptr;
+      b.ready.push_back(thread);
+    }
+    barrier.waiting.clear();
+  } else if (waits) {
+    barrier.waiting.push_back(self);
+    self->waits_at = "bar.sync";
+    SwitchAway();
+  }
+}
+
 void WarpCollective(const char* kind, void* arguments, void (*operation)(void** lanes), bool ordering) {
   Block& b = g_block;
   Thread* self = b.current;
@@ -350,6 +385,20 @@ unsigned Ballot(const char* kind, bool value) {
       },
       false);
   return slot.result;
+}
+
+unsigned Reduce(unsigned value, bool all) {
+  VoteSlot slot{all ? ~value : value, 0};
+  WarpCollective(
+      "redux", &slot,
+      [](void** lanes) {
+        // Of the complements, what any has is what not all have.
+        unsigned any = 0;
+        for (int i = 0; i < 32; ++i) any |= static_cast<VoteSlot*>(lanes[i])->value;
+        for (int i = 0; i < 32; ++i) static_cast<VoteSlot*>(lanes[i])->result = any;
+      },
+      false);
+  return all ? ~slot.result : slot.result;
 }
 
 unsigned MatchAny(unsigned value) {

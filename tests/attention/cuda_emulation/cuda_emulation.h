@@ -39,6 +39,9 @@ struct Dim3 {
 // fibers of a block run in the opposite order, which a correct kernel does not notice.
 void Run(Dim3 grid, int threads, int64_t shared_bytes, const std::function<void()>& body);
 extern bool reversed_threads;
+// Of the device: whether it has compute capability 9.0, and how many multiprocessors it seems to have.
+extern bool hopper;
+extern int multiprocessors;
 
 Dim3 ThreadIndex();
 Dim3 BlockIndex();
@@ -57,6 +60,10 @@ void WaitCopies(int groups_left);
 
 // Waits for all threads of the block; returns how many gave a true value.
 int BlockBarrier(const char* kind, int value);
+
+// bar.sync and bar.arrive: the barrier opens when `count` threads have come. From the first one on, races in the block
+// are not looked for: what these barriers order is not followed.
+void NamedBarrier(int id, int count, bool waits);
 
 // A warp's collective: every lane brings a pointer to its arguments, the last one to come calls operation with the 32
 // pointers by lane. `ordering` as __syncwarp, after which the lanes see what the others wrote.
@@ -85,6 +92,7 @@ T Shuffle(const char* kind, T value, int source) {
 
 void RequireFullMask(unsigned mask);
 unsigned Ballot(const char* kind, bool value);
+unsigned Reduce(unsigned value, bool all);  // bits that all, or any, of the lanes have
 unsigned MatchAny(unsigned value);
 
 }  // namespace earshot::emulation
@@ -116,6 +124,14 @@ inline unsigned __ballot_sync(unsigned mask, bool value) {
 }
 inline bool __any_sync(unsigned mask, bool value) { return __ballot_sync(mask, value) != 0; }
 inline bool __all_sync(unsigned mask, bool value) { return __ballot_sync(mask, value) == ~0U; }
+inline unsigned __reduce_and_sync(unsigned mask, unsigned value) {
+  earshot::emulation::RequireFullMask(mask);
+  return earshot::emulation::Reduce(value, true);
+}
+inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
+  earshot::emulation::RequireFullMask(mask);
+  return earshot::emulation::Reduce(value, false);
+}
 inline unsigned __match_any_sync(unsigned mask, unsigned value) {
   earshot::emulation::RequireFullMask(mask);
   return earshot::emulation::MatchAny(value);

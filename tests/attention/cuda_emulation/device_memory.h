@@ -1,6 +1,6 @@
 // Memory that the kernels under test reach: the host's when they are emulated. With EARSHOT_CUDA_ON_DEVICE, and linked
-// to what nvcc made of the kernels instead of to the emulation, the same tests run on a GPU: memory is then managed,
-// and read after Synchronize. on_device.sh builds that.
+// to what nvcc made of the kernels instead of to the emulation, the same tests run on a GPU: memory is then the host's,
+// mapped for the device and read after Synchronize. on_device.sh builds that.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ struct DeviceAllocator {
   V* allocate(size_t count) {
 #if defined(EARSHOT_CUDA_ON_DEVICE)
     void* memory = nullptr;
-    if (cudaMallocManaged(&memory, count * sizeof(V)) != cudaSuccess) throw std::bad_alloc();
+    if (cudaMallocHost(&memory, count * sizeof(V)) != cudaSuccess) throw std::bad_alloc();
     return static_cast<V*>(memory);
 #else
     return static_cast<V*>(::operator new(count * sizeof(V), kAlignment));
@@ -34,7 +34,7 @@ struct DeviceAllocator {
   }
   void deallocate(V* memory, size_t) {
 #if defined(EARSHOT_CUDA_ON_DEVICE)
-    cudaFree(memory);
+    cudaFreeHost(memory);
 #else
     ::operator delete(memory, kAlignment);
 #endif

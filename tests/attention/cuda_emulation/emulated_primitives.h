@@ -58,6 +58,10 @@ float HighOf(uint32_t pair) {
 
 inline float Exp2(float x) { return std::exp2(x); }
 inline float Log2(float x) { return std::log2(x); }
+inline const void* RowAddress(const void* address, int32_t row, int32_t row_bytes) {
+  return static_cast<const char*>(address) + static_cast<int64_t>(row) * row_bytes;
+}
+inline float Greater(float a, float b) { return std::fmax(a, b); }
 
 struct MmaSlot {
   float* c;
@@ -95,6 +99,87 @@ void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
         }
       },
       false);
+}
+
+inline void WaitAtBarrier(int id, int count) { earshot::emulation::NamedBarrier(id, count, true); }
+inline void ArriveAtBarrier(int id, int count) { earshot::emulation::NamedBarrier(id, count, false); }
+
+template <int kRegisters>
+void GiveUpRegisters() {}
+template <int kRegisters>
+void TakeRegisters() {}
+
+inline uint64_t TileDescriptor(const uint16_t* tile) {
+  const auto offset = reinterpret_cast<const char*>(tile) - static_cast<const char*>(earshot::emulation::SharedMemory());
+  if (offset % 1024 != 0) earshot::emulation::NoteRead(nullptr, 2);  // no tile can lie there: out of bounds
+  return static_cast<uint64_t>(offset) / 16;
+}
+inline void FenceForProducts() {}
+inline void BeginProducts() {}
+inline void EndProducts(float (&)[8][4]) {}
+
+// An element of the tile that the descriptor points into: rows of 128 bytes, whose chunks of 16 bytes are exchanged by
+// bits 7 to 9 of the address.
+inline uint16_t SwizzledElement(uint64_t descriptor, int row, int column) {
+  uint64_t offset = descriptor * 16 + row * 128 + column * 2;
+  offset ^= (offset >> 7 & 7) << 4;
+  const auto* address =
+      reinterpret_cast<const uint16_t*>(static_cast<const char*>(earshot::emulation::SharedMemory()) + offset);
+  earshot::emulation::NoteRead(address, 2);
+  return *address;
+}
+
+struct ProductSlot {
+  float (*c)[4];
+  const uint32_t* a;  // null: rows of a tile
+  uint64_t a_tile, b_tile;
+  bool adds;
+};
+
+// Of each warp by itself: with a from a tile, the rows of b's tile are its columns.
+template <class T>
+void MultiplyOfWarp(ProductSlot slot) {
+  earshot::emulation::WarpCollective(
+      "wgmma", &slot,
+      [](void** lanes) {
+        float a[16][16], b[16][64];
+        const ProductSlot& any = *static_cast<ProductSlot*>(lanes[0]);
+        const int first_row = static_cast<int>(threadIdx.x) / 32 % 4 * 16;
+        for (int row = 0; row < 16; ++row) {
+          for (int k = 0; k < 16; ++k) {
+            if (any.a) {
+              const auto* from = static_cast<ProductSlot*>(lanes[row % 8 * 4 + k % 8 / 2]);
+              const uint32_t pair = from->a[row / 8 + k / 8 * 2];
+              a[row][k] = k % 2 == 0 ? LowOf<T>(pair) : HighOf<T>(pair);
+            } else {
+              a[row][k] = T::ToFloat(SwizzledElement(any.a_tile, first_row + row, k));
+            }
+          }
+        }
+        for (int k = 0; k < 16; ++k) {
+          for (int n = 0; n < 64; ++n)
+            b[k][n] = T::ToFloat(any.a ? SwizzledElement(any.b_tile, k, n) : SwizzledElement(any.b_tile, n, k));
+        }
+        for (int lane = 0; lane < 32; ++lane) {
+          auto* to = static_cast<ProductSlot*>(lanes[lane]);
+          for (int i = 0; i < 32; ++i) {
+            const int row = lane / 4 + i % 4 / 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+            float sum = 0;
+            for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
+            float& c = to->c[i / 4][i % 4];
+            c = to->adds ? c + sum : sum;
+          }
+        }
+      },
+      false);
+}
+template <class T>
+void MultiplyTiles(float (&c)[8][4], uint64_t a, uint64_t b, bool adds) {
+  MultiplyOfWarp<T>({c, nullptr, a, b, adds});
+}
+template <class T>
+void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
+  MultiplyOfWarp<T>({c, a, 0, b, true});
 }
 
 struct MatrixSlot {
@@ -144,6 +229,9 @@ void WaitCopies() {
 
 struct alignas(8) Pair32 {
   float x, y;
+};
+struct alignas(8) PairBits {
+  uint32_t x, y;
 };
 struct alignas(16) Quad32 {
   float x, y, z, w;

@@ -9,7 +9,11 @@ architecture=${EARSHOT_CUDA_ARCHITECTURE:-native}
 cuda=$(dirname "$(dirname "$(command -v nvcc)")")
 mkdir -p "$folder"
 for source in src/attention/cuda/*.cu; do
-  nvcc -std=c++20 -O3 -lineinfo -I. -arch="$architecture" -c "$source" -o "$folder/$(basename "$source").o"
+  case $source in
+    *_hopper.cu) code="-gencode=arch=compute_90a,code=sm_90a" ;; # instructions of this architecture alone
+    *) code="-arch=$architecture" ;;
+  esac
+  nvcc -std=c++20 -O3 -lineinfo -I. "$code" -c "$source" -o "$folder/$(basename "$source").o"
 done
 for source in src/attention/cuda/*.cc tests/attention/cuda_emulation/attention_problem.cc \
   tests/attention/cuda_emulation/*_cuda_test.cc src/attention/pattern.cc src/base/error.cc src/base/nearest.cc \
