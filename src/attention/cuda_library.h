@@ -5,8 +5,8 @@
 
 namespace earshot {
 
-// The kernels, or null where libearshot_cuda.so is not beside the program, or is another build's. Looked for once;
-// thread-safe.
+// The kernels, or null where libearshot_cuda.so is neither beside the program nor where the loader looks, or is another
+// build's. Looked for once; thread-safe.
 const CudaAttentionTable* CudaAttentionLibrary();
 
 }  // namespace earshot

@@ -18,6 +18,7 @@
 #include <torch/types.h>
 
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "src/attention/key_list.h"
@@ -56,6 +57,9 @@ struct PlanOptions {
   double drop_below = -std::numeric_limits<double>::infinity();
 };
 
+struct PlanLists;
+std::shared_ptr<PlanLists> NewPlanLists();
+
 struct AttentionPlan {
   Pattern pattern;
   // PlanOptions::drop_below.
@@ -64,6 +68,8 @@ struct AttentionPlan {
   KeyLayout keys;
   // R, rows of k and v.
   int64_t num_rows = 0;
+  // What a GPU has made of the plan, for calls with the same lengths; copies of a plan share it.
+  std::shared_ptr<PlanLists> lists = NewPlanLists();
 
   // What utterance n sees of it, by its length.
   KeyLayout KeysOf(const AttentionInputs& in, int64_t n) const;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <mutex>
 #include <optional>
 
 #include "src/attention/cuda/pattern_terms.h"
@@ -11,6 +13,7 @@
 #include "src/attention/differentiable.h"
 #include "src/attention/hybrid_attention.h"
 #include "src/base/error.h"
+#include "src/base/log.h"
 
 namespace earshot {
 
@@ -52,19 +55,26 @@ CudaHeads MutableView(const Tensor& x) {
   return {.data = x.data_ptr(), .frame_stride = x.stride(2), .head_stride = x.stride(1)};
 }
 
-// The lists of one batch on the device, and what they lie in.
+// The lists of one batch on the device, by query and, once a gradient was asked for, by key; and what they lie in.
 struct Lists {
-  CudaKeyLists lists;
+  CudaKeyLists by_query;
+  CudaTransposedLists by_key;
+  bool has_by_key = false;
   std::vector<Tensor> memory;
 };
 
-// All utterances whole, frames alone, and terms that the device can list by itself.
-bool ListedOnDevice(const AttentionInputs& in, const AttentionPlan& plan, CudaListArguments* arguments) {
+// Valid frames of each utterance.
+std::vector<int64_t> Lengths(const AttentionInputs& in, const AttentionPlan& plan) {
+  std::vector<int64_t> lengths;
+  for (int64_t n = 0; n < in.q.size(0); ++n) lengths.push_back(plan.KeysOf(in, n).valid_frames);
+  return lengths;
+}
+
+// Frames alone, at their own positions, and terms that the device can list by itself.
+bool ListedOnDevice(const AttentionPlan& plan, CudaListArguments* arguments) {
   const bool plain = plan.queries.positions.empty() && plan.keys.positions.empty() && plan.queries.first == 0 &&
                      plan.queries.num_queries == plan.keys.num_frames && plan.num_rows == plan.keys.num_frames;
-  if (!plain || plan.pattern.learned()) return false;
-  if (in.lens.defined() && in.lens.min().item<int64_t>() < plan.keys.num_frames) return false;
-  return AddPatternTerms(plan.pattern, arguments);
+  return plain && !plan.pattern.learned() && AddPatternTerms(plan.pattern, arguments);
 }
 
 Lists HostLists(const AttentionInputs& in, const AttentionPlan& plan) {
@@ -94,30 +104,34 @@ Lists HostLists(const AttentionInputs& in, const AttentionPlan& plan) {
   Lists result;
   const auto device = in.q.device();
   result.memory = {Upload(tiles, device), Upload(offsets, device), Upload(entries, device)};
-  result.lists = {.num_tiles = static_cast<int32_t>(tiles.size()),
-                  .tiles = static_cast<const CudaQueryTile*>(result.memory[0].data_ptr()),
-                  .tile_offsets = static_cast<const int32_t*>(result.memory[1].data_ptr()),
-                  .entries = static_cast<const CudaKeyEntry*>(result.memory[2].data_ptr()),
-                  .capacity = static_cast<int64_t>(entries.size())};
+  result.by_query = {.num_tiles = static_cast<int32_t>(tiles.size()),
+                     .tiles = static_cast<const CudaQueryTile*>(result.memory[0].data_ptr()),
+                     .tile_offsets = static_cast<const int32_t*>(result.memory[1].data_ptr()),
+                     .entries = static_cast<const CudaKeyEntry*>(result.memory[2].data_ptr()),
+                     .capacity = static_cast<int64_t>(entries.size())};
   return result;
 }
 
-Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, const Tensor& bias, void* stream) {
+Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, const std::vector<int64_t>& lengths,
+                const Tensor& bias, void* stream) {
   CudaListArguments arguments;
   Lists host;
-  std::vector<int32_t> starts;
-  Tensor device_starts;
-  if (ListedOnDevice(in, plan, &arguments)) {
-    for (int64_t n = 0; n <= in.q.size(0); ++n) starts.push_back(static_cast<int32_t>(n * plan.keys.num_frames));
-    device_starts = Upload(starts, in.q.device());
-    arguments.num_utterances = static_cast<int32_t>(in.q.size(0));
-    arguments.host_starts = starts.data();
-    arguments.device_starts = static_cast<const int32_t*>(device_starts.data_ptr());
+  std::vector<CudaUtterance> utterances;
+  Tensor on_device;
+  if (ListedOnDevice(plan, &arguments)) {
+    for (size_t n = 0; n < lengths.size(); ++n) {
+      utterances.push_back({.start = static_cast<int32_t>(static_cast<int64_t>(n) * plan.keys.num_frames),
+                            .length = static_cast<int32_t>(lengths[n])});
+    }
+    on_device = Upload(utterances, in.q.device());
+    arguments.num_utterances = static_cast<int32_t>(utterances.size());
+    arguments.host_utterances = utterances.data();
+    arguments.device_utterances = static_cast<const CudaUtterance*>(on_device.data_ptr());
   } else {
     arguments.num_terms = 0;
     host = HostLists(in, plan);
     if (!plan.Drops(in)) return host;
-    arguments.also = &host.lists;
+    arguments.also = &host.by_query;
   }
   if (plan.Drops(in)) {
     arguments.row_values = bias.data_ptr<float>();
@@ -125,10 +139,37 @@ Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, const Tens
   }
   const CudaAttentionTable& table = *CudaAttentionLibrary();
   Lists result;
-  result.memory = {DeviceBytes(table.key_lists_bytes(arguments), in.q.device()), device_starts};
+  result.memory = {DeviceBytes(table.key_lists_bytes(arguments), in.q.device()), on_device};
   result.memory.insert(result.memory.end(), host.memory.begin(), host.memory.end());
-  CheckCuda(table.build_key_lists(arguments, result.memory[0].data_ptr(), &result.lists, stream), "attention lists");
+  CheckCuda(table.build_key_lists(arguments, result.memory[0].data_ptr(), &result.by_query, stream), "attention lists");
   return result;
+}
+
+}  // namespace
+
+// The lists of the last batch whose lists follow from the plan and the lengths alone.
+struct PlanLists {
+  std::mutex mutex;
+  torch::Device device = torch::kCPU;
+  std::vector<int64_t> lengths;
+  std::shared_ptr<Lists> lists;
+};
+std::shared_ptr<PlanLists> NewPlanLists() { return std::make_shared<PlanLists>(); }
+
+namespace {
+
+std::shared_ptr<Lists> ListsOf(const AttentionInputs& in, const AttentionPlan& plan, const Tensor& bias, void* stream) {
+  std::vector<int64_t> lengths = Lengths(in, plan);
+  if (plan.Drops(in) || in.selection.defined())
+    return std::make_shared<Lists>(MakeLists(in, plan, lengths, bias, stream));
+  PlanLists& known = *plan.lists;
+  const std::lock_guard lock(known.mutex);
+  if (!known.lists || known.device != in.q.device() || known.lengths != lengths) {
+    known.lists = std::make_shared<Lists>(MakeLists(in, plan, lengths, bias, stream));
+    known.device = in.q.device();
+    known.lengths = std::move(lengths);
+  }
+  return known.lists;
 }
 
 // One call: its tensors packed and of one type.
@@ -165,31 +206,57 @@ struct Call {
   }
 };
 
-// Zeros, (N, H, T, d), with the heads of a frame together: queries that no tile holds are left as they are.
-Tensor ZeroFrames(const Tensor& like) {
-  return torch::zeros({like.size(0), like.size(2), like.size(1), like.size(3)}, like.options()).transpose(1, 2);
+// (N, H, T, d), with the heads of a frame together. Zeros where some queries are in no tile: those are left as they are.
+Tensor EmptyFrames(const Tensor& like, bool all_in_tiles) {
+  const std::vector<int64_t> shape = {like.size(0), like.size(2), like.size(1), like.size(3)};
+  const Tensor frames = all_in_tiles ? torch::empty(shape, like.options()) : torch::zeros(shape, like.options());
+  return frames.transpose(1, 2);
+}
+
+bool AllInTiles(const AttentionInputs& in, const AttentionPlan& plan) {
+  for (int64_t n = 0; n < in.q.size(0); ++n)
+    if (plan.ValidQueries(in, n) < plan.queries.num_queries) return false;
+  return true;
 }
 
 struct Result {
-  Tensor out, lse;
-  Lists lists;
+  Tensor out, lse;  // lse: where it was wanted
+  std::shared_ptr<Lists> lists;
 };
 
-Result Forward(const AttentionInputs& in, const AttentionPlan& plan, const Call& call) {
+Result Forward(const AttentionInputs& in, const AttentionPlan& plan, const Call& call, bool wants_lse) {
   Result r;
-  r.out = ZeroFrames(call.q);
-  r.lse =
-      torch::full({call.q.size(1), call.q.size(0) * call.q.size(2)}, -INFINITY, call.q.options().dtype(torch::kFloat));
-  r.lists = MakeLists(in, plan, call.bias, call.stream);
-  CheckCuda(CudaAttentionLibrary()->forward(call.Arguments(r.lists.lists, r.out, r.lse), call.stream), "attention");
+  r.out = EmptyFrames(call.q, AllInTiles(in, plan));
+  if (wants_lse) {
+    r.lse = torch::full({call.q.size(1), call.q.size(0) * call.q.size(2)}, -INFINITY,
+                        call.q.options().dtype(torch::kFloat));
+  }
+  r.lists = ListsOf(in, plan, call.bias, call.stream);
+  CheckCuda(CudaAttentionLibrary()->forward(call.Arguments(r.lists->by_query, r.out, r.lse), call.stream), "attention");
   if (call.dropped.defined()) r.out.masked_fill_(call.dropped, 0);
   return r;
+}
+
+// The lists by key, made when a gradient is first asked for.
+CudaTransposedLists ByKey(Lists& lists, PlanLists& known, int32_t num_keys, int32_t num_scores, torch::Device device,
+                          void* stream) {
+  const std::lock_guard lock(known.mutex);
+  if (!lists.has_by_key) {
+    const CudaAttentionTable& table = *CudaAttentionLibrary();
+    const CudaTransposeArguments arguments{
+        .lists = lists.by_query, .num_keys = num_keys, .num_scores = num_scores};
+    lists.memory.push_back(DeviceBytes(table.transposed_lists_bytes(arguments), device));
+    CheckCuda(table.build_transposed_lists(arguments, lists.memory.back().data_ptr(), &lists.by_key, stream),
+              "attention lists");
+    lists.has_by_key = true;
+  }
+  return lists.by_key;
 }
 
 // The lists serve the backward pass again.
 struct Saved : SavedPlan {
   using SavedPlan::SavedPlan;
-  Lists lists;
+  std::shared_ptr<Lists> lists;
 };
 
 class Function : public torch::autograd::Function<Function> {
@@ -199,7 +266,7 @@ class Function : public torch::autograd::Function<Function> {
                         const c10::intrusive_ptr<Saved>& saved) {
     const AttentionInputs in{q, k, v, bias.value_or(Tensor()), saved->lens, saved->selection, score.value_or(Tensor())};
     const Call call(in, saved->plan);
-    const Result r = Forward(in, saved->plan, call);
+    const Result r = Forward(in, saved->plan, call, true);
     saved->lists = r.lists;
     context->save_for_backward({q, k, v, in.bias, in.selection_score, r.out, r.lse});
     context->saved_data["saved"] = c10::IValue::make_capsule(saved);
@@ -218,23 +285,21 @@ class Function : public torch::autograd::Function<Function> {
     grad_out = Packed(grad_out);
 
     CudaGradientArguments a;
-    a.forward = call.Arguments(saved->lists.lists, s[5], s[6]);
+    a.forward = call.Arguments(saved->lists->by_query, s[5], s[6]);
     const int64_t scores = call.scores.defined() ? call.scores.numel() : 0;
-    const CudaTransposeArguments transpose{
-        .lists = saved->lists.lists, .num_keys = a.forward.num_keys, .num_scores = static_cast<int32_t>(scores)};
-    const Tensor transposed = DeviceBytes(table.transposed_lists_bytes(transpose), in.q.device());
-    CheckCuda(table.build_transposed_lists(transpose, transposed.data_ptr(), &a.transposed, call.stream),
-              "attention lists");
-    const Tensor grad_q = ZeroFrames(call.q), grad_k = ZeroFrames(call.k), grad_v = ZeroFrames(call.v);
+    a.transposed = ByKey(*saved->lists, *saved->plan.lists, a.forward.num_keys, static_cast<int32_t>(scores),
+                         in.q.device(), call.stream);
+    const Tensor grad_q = EmptyFrames(call.q, AllInTiles(in, saved->plan));
+    const Tensor grad_k = EmptyFrames(call.k, true), grad_v = EmptyFrames(call.v, true);  // every row is written
     const int64_t kv_heads = call.k.size(1), rows = a.forward.num_keys;
     const auto options = call.q.options().dtype(torch::kFloat);
     Tensor grad_bias, grad_scores;
     if (call.bias.defined()) {
-      grad_bias = torch::zeros({kv_heads, rows}, options);
+      grad_bias = torch::empty({kv_heads, rows}, options);
       a.grad_bias = grad_bias.data_ptr<float>(), a.bias_stride = rows;
     }
     if (scores > 0) {
-      grad_scores = torch::zeros({kv_heads, scores}, options);
+      grad_scores = torch::empty({kv_heads, scores}, options);
       a.grad_scores = grad_scores.data_ptr<float>(), a.scores_stride = scores;
       a.num_scores = static_cast<int32_t>(scores);
     }
@@ -254,10 +319,24 @@ class Function : public torch::autograd::Function<Function> {
 
 }  // namespace
 
+namespace {
+
+// Says once where it is missing: what follows is several times slower.
+bool HasLibrary() {
+  static const bool found = [] {
+    if (CudaAttentionLibrary()) return true;
+    LogWarning("libearshot_cuda.so is not beside the program: attention on the GPU is computed without its kernels");
+    return false;
+  }();
+  return found;
+}
+
+}  // namespace
+
 bool HasCudaKernels(const AttentionInputs& in) {
   const auto type = in.q.scalar_type();
   return in.q.device().is_cuda() && (type == torch::kHalf || type == torch::kBFloat16) && in.q.size(3) % 4 == 0 &&
-         in.q.size(3) <= 128 && CudaAttentionLibrary() != nullptr;
+         in.q.size(3) <= 128 && HasLibrary();
 }
 
 Tensor HybridAttentionCuda(const AttentionInputs& in, const AttentionPlan& plan) {
@@ -266,7 +345,7 @@ Tensor HybridAttentionCuda(const AttentionInputs& in, const AttentionPlan& plan)
     return Function::apply(in.q, in.k, in.v, IfDefined(in.bias), IfDefined(in.selection_score),
                            c10::make_intrusive<Saved>(plan, in));
   }
-  return Forward(in, plan, Call(in, plan)).out;
+  return Forward(in, plan, Call(in, plan), false).out;
 }
 
 }  // namespace earshot

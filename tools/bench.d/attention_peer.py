@@ -4,7 +4,7 @@
     attention_peer.py --memory JSON                 {"extra_bytes": beyond inputs and output} of one command
 
 A command {"contender": NAME, "frames": T, "type": "fp32", "threads": 1, "repeats": R, "pattern": TEXT} is answered by
-{"seconds": median of R calls, "cpu_seconds": the same of all threads together, "variant": ...}, or by {"error": ...}.
+{"seconds": of one of R calls, "cpu_seconds": the same of all threads together, "variant": ...}, or by {"error": ...}.
 Batch 1, 4 heads of 64, a window of 128 frames before and 128 after, forward. The contenders:
 
     full        scaled_dot_product_attention over all frames
@@ -400,7 +400,15 @@ class Peer:
         self.choices = {}  # (contender, type) -> variant
 
     def measure(self, call, repeats):
-        """(wall, CPU) seconds, medians."""
+        """(wall, CPU) seconds, medians; on a GPU calls follow one another, and both are the mean."""
+        if self.device == "cuda":
+            self.wait()
+            start = time.perf_counter()
+            for _ in range(repeats):
+                call()
+            self.wait()
+            mean = (time.perf_counter() - start) / repeats
+            return mean, mean
         wall, cpu = [], []
         for _ in range(repeats):
             self.wait()
@@ -464,12 +472,17 @@ class Peer:
         key = (command["contender"], command["type"], frames, json.dumps(command.get("pattern")))
         if key not in self.choices:
             if len(options) > 1:
-                found = {}
+                found, reason = {}, None
                 for variant in options:
-                    call = self.make({**command, "frames": frames}, variant)
-                    call()
-                    found[variant] = self.seconds(call, 3)
-                    del call
+                    try:
+                        call = self.make({**command, "frames": frames}, variant)
+                        call()
+                        found[variant] = self.seconds(call, 3)
+                        del call
+                    except Exception as error:  # pylint: disable=broad-except
+                        reason = error  # a form that this device does not have
+                if not found:
+                    raise reason
                 if command.get("verbose"):
                     print({name: round(value, 4) for name, value in found.items()}, file=sys.stderr)
                 options = sorted(found, key=found.get)
@@ -532,12 +545,12 @@ class Peer:
                 names.append("natten")
             except ImportError:
                 pass
-        for kind in ("fp32", "bf16"):
+        for kind in ("fp32", "bf16") if self.device == "cpu" else ("bf16", "fp16"):
             where = (1024, TYPES[kind], self.device)
             expected, positions = masked(*where)(), longformer_reference(*where)()
             for name in names:
                 command = {"contender": name, "frames": 1024, "type": kind}
-                for variant in self.variants(command):
+                for variant in self.variants(command) if name != "flex" or self.device == "cpu" else ("128",):
                     out = self.make(command, variant)()
                     want = positions if name == "longformer" else expected
                     if name == "natten":  # its window does not shrink at the ends

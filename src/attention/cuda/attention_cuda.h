@@ -4,7 +4,7 @@
 //   void* library = dlopen("libearshot_cuda.so", RTLD_NOW | RTLD_LOCAL);
 //   auto table = reinterpret_cast<CudaAttentionTableFunction>(dlsym(library, kCudaAttentionTable))();
 //   if (table->version != kCudaAttentionVersion) ...                  // another build's library
-//   CudaListArguments wanted = {.num_utterances = N, .host_starts = ..., .device_starts = ...};
+//   CudaListArguments wanted = {.num_utterances = N, .host_utterances = ..., .device_utterances = ...};
 //   wanted.terms[wanted.num_terms++] = CudaLocalTerm(16, 64, 0);
 //   void* memory = ...;                                               // table->key_lists_bytes(wanted) on the device
 //   CudaKeyLists lists;
@@ -27,7 +27,7 @@
 
 namespace earshot {
 
-inline constexpr int32_t kCudaAttentionVersion = 1;
+inline constexpr int32_t kCudaAttentionVersion = 2;
 // Queries of a tile at most.
 inline constexpr int32_t kCudaTileQueries = 128;
 inline constexpr int32_t kCudaMaxTerms = 16;
@@ -79,15 +79,19 @@ inline CudaTerm CudaBlockTerm(int32_t block, int32_t first, int32_t last) {
   return {block, 1, block * first, block * last + block - 1};
 }
 
+struct CudaUtterance {
+  int32_t start = 0, length = 0;
+};
+
 struct CudaListArguments {
   // The keys of query i of an utterance are the union of what the terms see, within the utterance.
   CudaTerm terms[kCudaMaxTerms];
   int32_t num_terms = 0;
-  // Utterance u is rows host_starts[u] to host_starts[u + 1] - 1 of q and of k; (num_utterances + 1), from 0. Both may
-  // be null where there is no term.
+  // Utterance u is host_utterances[u].length rows of q and of k from host_utterances[u].start on, ascending. Both may be
+  // null where there is no term.
   int32_t num_utterances = 0;
-  const int32_t* host_starts = nullptr;    // on the host, read before the function returns
-  const int32_t* device_starts = nullptr;  // the same on the device
+  const CudaUtterance* host_utterances = nullptr;    // on the host, read before the function returns
+  const CudaUtterance* device_utterances = nullptr;  // the same on the device
   // Entries that each tile gets besides, of rows that no term lists. Without utterances its tiles are the result's;
   // otherwise they must be those that the utterances give: ceil(length / kCudaTileQueries) for each, in order. Null:
   // none.

@@ -11,11 +11,6 @@ namespace {
 
 constexpr int kListThreads = 128;
 
-// Of an utterance, in the rows of the batch.
-struct Span {
-  int32_t start, length;
-};
-
 struct Run {
   int32_t first, end;
 };
@@ -24,7 +19,7 @@ struct ListProblem {
   CudaTerm terms[kCudaMaxTerms];
   int32_t num_terms;
   const CudaQueryTile* tiles;
-  const Span* spans;
+  const CudaUtterance* spans;  // the utterance of each tile
   const int32_t* also_offsets;
   const CudaKeyEntry* also_entries;
   const float* row_values;
@@ -107,7 +102,7 @@ template <bool kFill>
 __global__ void ListKernel(const __grid_constant__ ListProblem p) {
   Output<kFill> output(p, DynamicShared<int32_t>());
   const CudaQueryTile tile = p.tiles[blockIdx.x];
-  const Span span = p.num_terms > 0 ? p.spans[blockIdx.x] : Span{0, 0};
+  const CudaUtterance span = p.num_terms > 0 ? p.spans[blockIdx.x] : CudaUtterance{};
   const int32_t query = tile.first_query - span.start, count = tile.num_queries;
   for (int t = 0; t < p.num_terms; ++t) {
     const CudaTerm& term = p.terms[t];
@@ -148,13 +143,13 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
   if constexpr (!kFill) output.Finish();
 }
 
-__global__ void TilesKernel(const int32_t* starts, int32_t num_utterances, int32_t num_tiles, CudaQueryTile* tiles,
-                            Span* spans) {
+__global__ void TilesKernel(const CudaUtterance* utterances, int32_t num_utterances, int32_t num_tiles,
+                            CudaQueryTile* tiles, CudaUtterance* spans) {
   const int32_t tile = static_cast<int32_t>(blockIdx.x * kListThreads + threadIdx.x);
   if (tile >= num_tiles) return;
   int32_t before = 0;
   for (int32_t u = 0; u < num_utterances; ++u) {
-    const Span span = {starts[u], starts[u + 1] - starts[u]};
+    const CudaUtterance span = utterances[u];
     const int32_t own = (span.length + kCudaTileQueries - 1) / kCudaTileQueries;
     if (tile < before + own) {
       const int32_t offset = (tile - before) * kCudaTileQueries;
@@ -177,10 +172,13 @@ int Check(const CudaListArguments& a) {
   if (a.num_utterances < 0) return kRowsOutOfRange;
   // Without utterances the tiles of `also` have no positions that a term could mean.
   if (a.num_utterances == 0) return a.num_terms > 0 && a.also ? kTilesDiffer : 0;
-  if (!a.host_starts || !a.device_starts) return kNullPointer;
+  if (!a.host_utterances || !a.device_utterances) return kNullPointer;
+  int64_t end = 0;
   for (int u = 0; u < a.num_utterances; ++u) {
-    if (a.host_starts[u] < 0 || a.host_starts[u + 1] < a.host_starts[u] || a.host_starts[u + 1] >= kCudaEndless)
-      return kRowsOutOfRange;
+    const CudaUtterance& utterance = a.host_utterances[u];
+    if (utterance.start < end || utterance.length < 0) return kRowsOutOfRange;
+    end = int64_t{utterance.start} + utterance.length;
+    if (end >= kCudaEndless) return kRowsOutOfRange;
   }
   return 0;
 }
@@ -189,7 +187,7 @@ struct Layout {
   int32_t num_tiles = 0;
   int64_t capacity = 0;
   CudaQueryTile* tiles;
-  Span* spans;
+  CudaUtterance* spans;
   int32_t* offsets;
   int32_t* scratch;
   CudaKeyEntry* entries;
@@ -199,7 +197,7 @@ struct Layout {
 int LayOut(const CudaListArguments& a, void* memory, Layout* layout) {
   EARSHOT_CUDA_TRY(Check(a));
   for (int u = 0; u < a.num_utterances; ++u) {
-    const int32_t length = a.host_starts[u + 1] - a.host_starts[u];
+    const int32_t length = a.host_utterances[u].length;
     for (int32_t query = 0; query < length; query += kCudaTileQueries) {
       ++layout->num_tiles;
       for (int t = 0; t < a.num_terms; ++t)
@@ -214,7 +212,7 @@ int LayOut(const CudaListArguments& a, void* memory, Layout* layout) {
   if (layout->capacity >= INT32_MAX) return kListsOutOfRange;
   Carver carver(memory);
   layout->tiles = carver.Take<CudaQueryTile>(layout->num_tiles);
-  layout->spans = carver.Take<Span>(layout->num_tiles);
+  layout->spans = carver.Take<CudaUtterance>(layout->num_tiles);
   layout->offsets = carver.Take<int32_t>(layout->num_tiles + 1);
   layout->scratch = carver.Take<int32_t>(ScanScratch(layout->num_tiles));
   layout->entries = carver.Take<CudaKeyEntry>(layout->capacity);
@@ -244,7 +242,7 @@ int BuildKeyLists(const CudaListArguments& arguments, void* memory, CudaKeyLists
   problem.offsets = layout.offsets, problem.entries = layout.entries;
   if (arguments.num_utterances > 0) {
     EARSHOT_CUDA_TRY(Launch(TilesKernel, {Blocks(layout.num_tiles, kListThreads)}, kListThreads, 0, stream,
-                            arguments.device_starts, arguments.num_utterances, layout.num_tiles, layout.tiles,
+                            arguments.device_utterances, arguments.num_utterances, layout.num_tiles, layout.tiles,
                             layout.spans));
   } else if (arguments.also) {
     problem.tiles = arguments.also->tiles;

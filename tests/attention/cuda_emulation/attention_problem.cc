@@ -53,9 +53,11 @@ uint16_t ToElement(CudaElement element, double value) {
 }  // namespace
 
 AttentionProblem::AttentionProblem(const ProblemOptions& o) : options(o), random(o.seed) {
-  starts = {0};
-  for (const int32_t length : o.lengths) starts.push_back(starts.back() + length);
-  num_queries = starts.back(), num_keys = num_queries + o.extra_keys, num_scores = o.scores ? 7 : 0;
+  for (const int32_t length : o.lengths) {
+    utterances.push_back({num_queries, length});
+    num_queries += length + o.gap;
+  }
+  num_keys = num_queries + o.extra_keys, num_scores = o.scores ? 7 : 0;
   const auto fill = [&](DeviceVector<uint16_t>& x, int64_t size) {
     x.resize(size);
     for (uint16_t& element : x) element = ToElement(o.element, random.Normal());
@@ -118,10 +120,10 @@ AttentionProblem::AttentionProblem(const ProblemOptions& o) : options(o), random
     }
   }
   list_arguments_.num_utterances = static_cast<int32_t>(o.lengths.size());
-  list_arguments_.host_starts = list_arguments_.device_starts = starts.data();
-  for (size_t u = 0; u + 1 < starts.size(); ++u) {
-    for (int32_t q = starts[u]; q < starts[u + 1]; q += kCudaTileQueries)
-      tiles.push_back({q, std::min(starts[u + 1] - q, kCudaTileQueries)});
+  list_arguments_.host_utterances = list_arguments_.device_utterances = utterances.data();
+  for (const CudaUtterance& u : utterances) {
+    for (int32_t q = 0; q < u.length; q += kCudaTileQueries)
+      tiles.push_back({u.start + q, std::min(u.length - q, kCudaTileQueries)});
   }
 }
 

@@ -21,6 +21,7 @@ struct ProblemOptions {
   int32_t heads = 2, kv_heads = 2;
   int32_t head_dim = 64;
   std::vector<int32_t> lengths = {130};
+  int32_t gap = 0;         // rows behind each utterance that belong to none
   int32_t extra_keys = 0;  // rows of keys behind the frames, such as memory
   bool bias = false, rotary = false, scores = false;
   bool positions = false;  // rows of the rotary tables are given, instead of the row itself
@@ -54,7 +55,7 @@ class AttentionProblem {
   const ProblemOptions options;
   Random random;
   int32_t num_queries = 0, num_keys = 0, num_scores = 0;
-  DeviceVector<int32_t> starts;
+  DeviceVector<CudaUtterance> utterances;
   DeviceVector<CudaQueryTile> tiles;  // of the lists
   CudaAttentionArguments arguments;
   CudaGradientArguments gradients;

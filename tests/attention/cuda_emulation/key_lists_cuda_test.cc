@@ -22,8 +22,8 @@ void CheckLists(const AttentionProblem& problem, const Pattern& pattern, const f
   CudaListArguments terms;
   ASSERT_TRUE(AddPatternTerms(pattern, &terms));
   size_t t = 0;
-  for (size_t u = 0; u + 1 < problem.starts.size(); ++u) {
-    const int32_t start = problem.starts[u], end = problem.starts[u + 1];
+  for (const CudaUtterance& utterance : problem.utterances) {
+    const int32_t start = utterance.start, end = start + utterance.length;
     for (int32_t query = start; query < end; query += kCudaTileQueries, ++t) {
       ASSERT_LT(t, lists.size());
       EXPECT_EQ(tiles[t].first_query, query);
@@ -84,6 +84,7 @@ TEST(KeyListsCudaTest, RandomPatterns) {
                               .kv_heads = 1,
                               .head_dim = 4,
                               .lengths = {static_cast<int32_t>(1 + random.Index(150)), 67},
+                              .gap = static_cast<int32_t>(random.Index(2) * random.Index(90)),
                               .bias = true});
     const float threshold = static_cast<float>(random.Uniform(-2, 0));
     const bool gated = random.Chance(0.5);
@@ -112,7 +113,7 @@ TEST(KeyListsCudaTest, CompactsGivenLists) {
 
 TEST(KeyListsCudaTest, TermsAtTheEdgeOfNumbers) {
   // All distances that are allowed, on positions near none of them.
-  DeviceVector<int32_t> starts = {0, 70};
+  DeviceVector<CudaUtterance> utterances = {{0, 70}};
   for (const CudaTerm& term :
        {CudaTerm{kCudaEndless, kCudaEndless, -kCudaEndless, kCudaEndless}, CudaTerm{1, 1, kCudaEndless, kCudaEndless},
         CudaTerm{1, 1, -kCudaEndless, -kCudaEndless}, CudaTerm{kCudaEndless, 1, 0, 5},
@@ -120,7 +121,7 @@ TEST(KeyListsCudaTest, TermsAtTheEdgeOfNumbers) {
     CudaListArguments arguments;
     arguments.terms[arguments.num_terms++] = term;
     arguments.num_utterances = 1;
-    arguments.host_starts = arguments.device_starts = starts.data();
+    arguments.host_utterances = arguments.device_utterances = utterances.data();
     DeviceVector<char> memory(EarshotCudaAttention()->key_lists_bytes(arguments));
     CudaKeyLists lists;
     ASSERT_EQ(EarshotCudaAttention()->build_key_lists(arguments, memory.data(), &lists, nullptr), 0);
@@ -147,9 +148,13 @@ TEST(KeyListsCudaTest, BadArguments) {
   arguments.also = &also, arguments.num_terms = 1;
   EXPECT_LT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
   arguments.also = nullptr;
-  std::vector<int32_t> starts = {0, 70};
-  arguments.num_utterances = 1, arguments.host_starts = arguments.device_starts = starts.data();
+  std::vector<CudaUtterance> utterances = {{0, 70}, {70, 3}};
+  arguments.num_utterances = 2, arguments.host_utterances = arguments.device_utterances = utterances.data();
   arguments.terms[0].chunk = 0, arguments.num_terms = 1;
+  EXPECT_LT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
+  arguments.terms[0].chunk = 1;
+  EXPECT_GT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
+  utterances[1].start = 69;
   EXPECT_LT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
   Pattern pattern =
       Pattern::Parse("blockwise(block=1,offsets=-2;-4;-6;-8;-10;-12;-14;-16;-18;-20;-22;-24;-26;-28;-30;-32)");
