@@ -70,11 +70,10 @@ std::vector<int64_t> Lengths(const AttentionInputs& in, const AttentionPlan& pla
   return lengths;
 }
 
-// Frames alone, at their own positions, and terms that the device can list by itself.
-bool ListedOnDevice(const AttentionPlan& plan, CudaListArguments* arguments) {
-  const bool plain = plan.queries.positions.empty() && plan.keys.positions.empty() && plan.queries.first == 0 &&
-                     plan.queries.num_queries == plan.keys.num_frames && plan.num_rows == plan.keys.num_frames;
-  return plain && !plan.pattern.learned() && AddPatternTerms(plan.pattern, arguments);
+// Frames alone, at their own positions: rows of queries are rows of keys.
+bool FramesAlone(const AttentionPlan& plan) {
+  return plan.queries.positions.empty() && plan.keys.positions.empty() && plan.queries.first == 0 &&
+         plan.queries.num_queries == plan.keys.num_frames && plan.num_rows == plan.keys.num_frames;
 }
 
 Lists HostLists(const AttentionInputs& in, const AttentionPlan& plan) {
@@ -112,21 +111,36 @@ Lists HostLists(const AttentionInputs& in, const AttentionPlan& plan) {
   return result;
 }
 
-Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, const std::vector<int64_t>& lengths,
-                const Tensor& bias, void* stream) {
+}  // namespace
+
+// What follows from the plan and the lengths of the last batch alone.
+struct PlanLists {
+  std::mutex mutex;
+  torch::Device device = torch::kCPU;
+  std::vector<int64_t> lengths;
+  std::vector<CudaUtterance> utterances;
+  Tensor on_device;  // the same
+  std::shared_ptr<Lists> lists;
+};
+std::shared_ptr<PlanLists> NewPlanLists() { return std::make_shared<PlanLists>(); }
+
+namespace {
+
+Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, PlanLists& known, const Tensor& bias,
+                void* stream) {
   CudaListArguments arguments;
   Lists host;
-  std::vector<CudaUtterance> utterances;
-  Tensor on_device;
-  if (ListedOnDevice(plan, &arguments)) {
-    for (size_t n = 0; n < lengths.size(); ++n) {
-      utterances.push_back({.start = static_cast<int32_t>(static_cast<int64_t>(n) * plan.keys.num_frames),
-                            .length = static_cast<int32_t>(lengths[n])});
+  if (FramesAlone(plan) && !plan.pattern.learned() && AddPatternTerms(plan.pattern, &arguments)) {
+    if (!known.on_device.defined()) {
+      for (size_t n = 0; n < known.lengths.size(); ++n) {
+        known.utterances.push_back({.start = static_cast<int32_t>(static_cast<int64_t>(n) * plan.keys.num_frames),
+                                    .length = static_cast<int32_t>(known.lengths[n])});
+      }
+      known.on_device = Upload(known.utterances, in.q.device());
     }
-    on_device = Upload(utterances, in.q.device());
-    arguments.num_utterances = static_cast<int32_t>(utterances.size());
-    arguments.host_utterances = utterances.data();
-    arguments.device_utterances = static_cast<const CudaUtterance*>(on_device.data_ptr());
+    arguments.num_utterances = static_cast<int32_t>(known.utterances.size());
+    arguments.host_utterances = known.utterances.data();
+    arguments.device_utterances = static_cast<const CudaUtterance*>(known.on_device.data_ptr());
   } else {
     arguments.num_terms = 0;
     host = HostLists(in, plan);
@@ -136,45 +150,40 @@ Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, const std:
   if (plan.Drops(in)) {
     arguments.row_values = bias.data_ptr<float>();
     arguments.threshold = static_cast<float>(plan.drop_below);
+    arguments.drops_queries = true;
   }
   const CudaAttentionTable& table = *CudaAttentionLibrary();
   Lists result;
-  result.memory = {DeviceBytes(table.key_lists_bytes(arguments), in.q.device()), on_device};
+  result.memory = {DeviceBytes(table.key_lists_bytes(arguments), in.q.device()), known.on_device};
   result.memory.insert(result.memory.end(), host.memory.begin(), host.memory.end());
   CheckCuda(table.build_key_lists(arguments, result.memory[0].data_ptr(), &result.by_query, stream), "attention lists");
   return result;
 }
 
-}  // namespace
-
-// The lists of the last batch whose lists follow from the plan and the lengths alone.
-struct PlanLists {
-  std::mutex mutex;
-  torch::Device device = torch::kCPU;
-  std::vector<int64_t> lengths;
-  std::shared_ptr<Lists> lists;
-};
-std::shared_ptr<PlanLists> NewPlanLists() { return std::make_shared<PlanLists>(); }
-
-namespace {
-
 std::shared_ptr<Lists> ListsOf(const AttentionInputs& in, const AttentionPlan& plan, const Tensor& bias, void* stream) {
   std::vector<int64_t> lengths = Lengths(in, plan);
-  if (plan.Drops(in) || in.selection.defined())
-    return std::make_shared<Lists>(MakeLists(in, plan, lengths, bias, stream));
   PlanLists& known = *plan.lists;
   const std::lock_guard lock(known.mutex);
-  if (!known.lists || known.device != in.q.device() || known.lengths != lengths) {
-    known.lists = std::make_shared<Lists>(MakeLists(in, plan, lengths, bias, stream));
+  if (known.device != in.q.device() || known.lengths != lengths) {
     known.device = in.q.device();
     known.lengths = std::move(lengths);
+    known.utterances.clear();
+    known.on_device = Tensor();
+    known.lists = nullptr;
   }
+  if (plan.Drops(in) || in.selection.defined())
+    return std::make_shared<Lists>(MakeLists(in, plan, known, bias, stream));
+  if (!known.lists) known.lists = std::make_shared<Lists>(MakeLists(in, plan, known, bias, stream));
   return known.lists;
 }
 
 // One call: its tensors packed and of one type.
 struct Call {
-  Tensor q, k, v, bias, scores, dropped;
+  Tensor q, k, v, bias, scores;
+  // Queries that the gate drops: by their bias in the kernels, or, where their rows are not those of keys, afterwards.
+  bool drops_by_bias = false;
+  float drop_below = 0;
+  Tensor dropped;
   void* stream = nullptr;
 
   Call(const AttentionInputs& in, const AttentionPlan& plan) {
@@ -183,7 +192,10 @@ struct Call {
     v = Packed(in.v.to(in.q.scalar_type()));
     if (in.bias.defined()) bias = in.bias.to(torch::kFloat).contiguous();
     if (in.selection_score.defined()) scores = in.selection_score.to(torch::kFloat).contiguous();
-    if (plan.Drops(in)) dropped = plan.DroppedQueries(in).to(q.device()).view({q.size(0), 1, q.size(2), 1});
+    drops_by_bias = plan.Drops(in) && FramesAlone(plan);
+    drop_below = static_cast<float>(plan.drop_below);
+    if (plan.Drops(in) && !drops_by_bias)
+      dropped = plan.DroppedQueries(in).to(q.device()).view({q.size(0), 1, q.size(2), 1});
     stream = CurrentStream(q.device());
   }
 
@@ -200,6 +212,7 @@ struct Call {
     a.lists = lists;
     if (bias.defined()) a.bias = bias.data_ptr<float>();
     if (scores.defined()) a.scores = scores.data_ptr<float>();
+    if (drops_by_bias) a.query_values = a.bias, a.query_threshold = drop_below;
     a.out = MutableView(out);
     if (lse.defined()) a.lse = lse.data_ptr<float>(), a.lse_stride = a.num_queries;
     return a;

@@ -99,6 +99,8 @@ struct CudaListArguments {
   // Entries with row_values[row] < threshold are left out: the gate, or its logarithm, below tau. Null: none is.
   const float* row_values = nullptr;
   float threshold = 0;
+  // Queries with less see nothing either, where that makes a list shorter: those at both ends of a tile (terms alone).
+  bool drops_queries = false;
 };
 
 // ---- Forward ----
@@ -137,6 +139,9 @@ struct CudaAttentionArguments {
   CudaKeyLists lists;
   const float* bias = nullptr;    // (num_keys), natural logarithm; null: none
   const float* scores = nullptr;  // what CudaKeyEntry::score indexes; null: scores are ignored
+  // (num_queries); those with less than the threshold get zeros, and lse = -infinity. Null: none.
+  const float* query_values = nullptr;
+  float query_threshold = 0;
   // Rows of queries that are in no tile are left as they are.
   CudaHeads out;
   float* lse = nullptr;  // (heads, lse_stride), of each query; null: not wanted

@@ -245,9 +245,9 @@ __device__ __forceinline__ void ComputeItems(const Problem& p, const HopperStage
     float scales[2];
     EARSHOT_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const float total = softmax.total(0, half);
-      scales[half] = total > 0 ? 1.F / total : 0.F;
       const int row = row_of(lane / 4 + 8 * half);
+      const float total = row >= 0 && KeepsQuery(a, row) ? softmax.total(0, half) : 0.F;
+      scales[half] = total > 0 ? 1.F / total : 0.F;
       if (a.lse && lane % 4 == 0 && row >= 0)
         a.lse[of.head * a.lse_stride + row] = total > 0 ? softmax.LogSum(0, half) * kLn2 : -INFINITY;
     }

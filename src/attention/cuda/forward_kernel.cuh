@@ -162,9 +162,9 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kPad>) ForwardKernel(
     float scales[2];
     EARSHOT_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const float total = softmax.total(g, half);
-      scales[half] = total > 0 ? 1.F / total : 0.F;
       const int row = row_of(first + g * kGroupRows + lane / 4 + 8 * half);
+      const float total = row >= 0 && KeepsQuery(a, row) ? softmax.total(g, half) : 0.F;
+      scales[half] = total > 0 ? 1.F / total : 0.F;
       if (a.lse && lane % 4 == 0 && row >= 0)
         a.lse[head * a.lse_stride + row] = total > 0 ? softmax.LogSum(g, half) * kLn2 : -INFINITY;
     }

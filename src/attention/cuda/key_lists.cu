@@ -24,6 +24,7 @@ struct ListProblem {
   const CudaKeyEntry* also_entries;
   const float* row_values;
   float threshold;
+  bool drops_queries;
   int32_t* offsets;  // counts before the prefix sums
   CudaKeyEntry* entries;
 };
@@ -74,6 +75,27 @@ __device__ Run NextRun(const ListProblem& p, int32_t position, int32_t query, in
   return next;
 }
 
+// From the first to the last query of the tile that is kept; a thread has one query. For all threads together.
+__device__ Run KeptQueries(const ListProblem& p, const CudaQueryTile& tile, int32_t* shared) {
+  static_assert(kListThreads == kCudaTileQueries);
+  constexpr int kListWarps = kListThreads / kWarp;
+  if (!p.drops_queries || !p.row_values) return {0, tile.num_queries};
+  const int query = static_cast<int>(threadIdx.x), warp = query / kWarp;
+  const bool kept = query < tile.num_queries && p.row_values[tile.first_query + query] >= p.threshold;
+  const unsigned ballot = __ballot_sync(kAllLanes, kept);
+  if (query % kWarp == 0) SharedStore(shared + warp, static_cast<int32_t>(ballot));
+  __syncthreads();
+  Run run = {0, 0};
+  for (int w = kListWarps - 1; w >= 0; --w) {
+    const auto bits = static_cast<unsigned>(SharedLoad(shared + w));
+    if (bits == 0) continue;
+    if (run.end == 0) run.end = (w + 1) * kWarp - __clz(static_cast<int>(bits));
+    run.first = w * kWarp + __popc((bits & (0U - bits)) - 1);
+  }
+  __syncthreads();
+  return run;
+}
+
 // Counts, or writes, what the threads of a block bring, in their order.
 template <bool kFill>
 class Output {
@@ -102,6 +124,7 @@ template <bool kFill>
 __global__ void ListKernel(const __grid_constant__ ListProblem p) {
   Output<kFill> output(p, DynamicShared<int32_t>());
   const CudaQueryTile tile = p.tiles[blockIdx.x];
+  const Run kept = KeptQueries(p, tile, DynamicShared<int32_t>());
   const CudaUtterance span = p.num_terms > 0 ? p.spans[blockIdx.x] : CudaUtterance{};
   const int32_t query = tile.first_query - span.start, count = tile.num_queries;
   for (int t = 0; t < p.num_terms; ++t) {
@@ -118,14 +141,14 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
       }
       int runs = 0;
       if (listed) {
-        for (Run run = NextRun(p, position, query, count, 0); run.first < run.end;
-             run = NextRun(p, position, query, count, run.end))
+        for (Run run = NextRun(p, position, query, kept.end, kept.first); run.first < run.end;
+             run = NextRun(p, position, query, kept.end, run.end))
           ++runs;
       }
       output.Add(runs);
       if (kFill && listed) {
-        for (Run run = NextRun(p, position, query, count, 0); run.first < run.end;
-             run = NextRun(p, position, query, count, run.end)) {
+        for (Run run = NextRun(p, position, query, kept.end, kept.first); run.first < run.end;
+             run = NextRun(p, position, query, kept.end, run.end)) {
           output.Write({row, static_cast<uint16_t>(run.first), static_cast<uint16_t>(run.end), -1});
         }
       }
@@ -239,6 +262,7 @@ int BuildKeyLists(const CudaListArguments& arguments, void* memory, CudaKeyLists
   if (arguments.also)
     problem.also_offsets = arguments.also->tile_offsets, problem.also_entries = arguments.also->entries;
   problem.row_values = arguments.row_values, problem.threshold = arguments.threshold;
+  problem.drops_queries = arguments.drops_queries && arguments.num_terms > 0;
   problem.offsets = layout.offsets, problem.entries = layout.entries;
   if (arguments.num_utterances > 0) {
     EARSHOT_CUDA_TRY(Launch(TilesKernel, {Blocks(layout.num_tiles, kListThreads)}, kListThreads, 0, stream,

@@ -40,6 +40,11 @@ __device__ __forceinline__ float EntryBias(const CudaAttentionArguments& a, int 
   return bias * kLog2e;
 }
 
+// Whether the row of a query, 0 or more, gets more than zeros.
+__device__ __forceinline__ bool KeepsQuery(const CudaAttentionArguments& a, int row) {
+  return !a.query_values || a.query_values[row] >= a.query_threshold;
+}
+
 // Queries of its tile that see an entry, in one word: the first | how many << 16.
 __device__ __forceinline__ uint32_t BoundsOf(const CudaKeyEntry& entry) {
   return entry.first | static_cast<uint32_t>(entry.end - entry.first) << 16;

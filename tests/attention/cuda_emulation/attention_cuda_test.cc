@@ -113,11 +113,18 @@ TEST(AttentionCudaTest, Patterns) {
 }
 
 TEST(AttentionCudaTest, GateBiasesAndCompacts) {
-  for (const bool compacts : {false, true}) {
-    AttentionProblem problem({.head_dim = 32, .lengths = {150, 64}, .bias = true});
-    const float threshold = -1.2F;
-    problem.AddPattern("local(chunk=16,left=64)+strided(every=8)", compacts ? &threshold : nullptr);
-    CheckBoth(problem);
+  for (const int32_t head_dim : {32, 64}) {
+    for (const bool compacts : {false, true}) {
+      for (const bool drops_queries : {false, compacts}) {
+        AttentionProblem problem({.head_dim = head_dim, .lengths = {150, 64, 200}, .bias = true});
+        const float threshold = -1.2F;
+        // The last two thirds of the second tile of the last utterance, and all of the second utterance.
+        for (int32_t i = 150; i < 214; ++i) problem.bias[i] = -1.5F;
+        for (int32_t i = 366; i < 414; ++i) problem.bias[i] = -1.5F;
+        problem.AddPattern("local(chunk=16,left=64)+strided(every=8)", compacts ? &threshold : nullptr, drops_queries);
+        CheckBoth(problem);
+      }
+    }
   }
 }
 

@@ -133,12 +133,13 @@ void* AttentionProblem::Allocate(int64_t bytes) {
   return memory_.back().data();
 }
 
-void AttentionProblem::AddPattern(const std::string& pattern, const float* threshold) {
+void AttentionProblem::AddPattern(const std::string& pattern, const float* threshold, bool drops_queries) {
   CudaListArguments& l = list_arguments_;
   if (!pattern.empty()) {
     ASSERT_TRUE(AddPatternTerms(Pattern::Parse(pattern), &l));
   }
-  if (threshold) l.row_values = bias.data(), l.threshold = *threshold;
+  if (threshold) l.row_values = bias.data(), l.threshold = *threshold, l.drops_queries = drops_queries;
+  if (drops_queries) arguments.query_values = bias.data(), arguments.query_threshold = *threshold;
   if (also_.num_tiles > 0) l.also = &also_;
   void* memory = Allocate(Table().key_lists_bytes(l));
   ASSERT_EQ(Table().build_key_lists(l, memory, &arguments.lists, nullptr), 0);
@@ -267,6 +268,7 @@ AttentionProblem::Answer AttentionProblem::Compute() const {
   for (int32_t t = 0; t < a.lists.num_tiles; ++t) {
     for (int32_t i = 0; i < a.lists.tiles[t].num_queries; ++i) {
       const int64_t query = a.lists.tiles[t].first_query + i;
+      if (a.query_values && a.query_values[query] < a.query_threshold) continue;
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t kv = h / (heads / kv_heads), at = (query * heads + h) * d;
         std::vector<const CudaKeyEntry*> seen;

@@ -34,8 +34,8 @@ class AttentionProblem {
   explicit AttentionProblem(const ProblemOptions& options);
 
   // The library builds the lists of these terms; rows whose bias is below the threshold are left out, where there is
-  // one.
-  void AddPattern(const std::string& pattern, const float* threshold = nullptr);
+  // one. With drops_queries, queries below it see nothing and get zeros.
+  void AddPattern(const std::string& pattern, const float* threshold = nullptr, bool drops_queries = false);
   // Besides, or instead: any entries, in tiles of 64 frames of each utterance; or tiles of random lengths.
   void AddEntries(const std::vector<std::vector<CudaKeyEntry>>& entries_of_tiles);
   // Ranges and rows at random: a queries' tile of `rows` rows of the batch, with several ranges for some.

@@ -15,7 +15,8 @@ namespace earshot {
 namespace {
 
 // Every query sees what the pattern shows it and the gate leaves, each row once; the ranges of a row are apart, and
-// rows ascend within a term, so that neighbours are seen alike.
+// rows ascend within a term, so that neighbours are seen alike. Where queries are dropped, those at the ends of a tile
+// see nothing.
 void CheckLists(const AttentionProblem& problem, const Pattern& pattern, const float* threshold) {
   const auto lists = problem.Entries();
   const CudaQueryTile* tiles = problem.arguments.lists.tiles;
@@ -43,10 +44,15 @@ void CheckLists(const AttentionProblem& problem, const Pattern& pattern, const f
         of_row[e.row].push_back(e);
       }
       EXPECT_LT(descents, terms.num_terms);
+      int kept_first = 0, kept_end = tiles[t].num_queries;
+      if (problem.arguments.query_values) {
+        while (kept_first < kept_end && problem.bias[query + kept_first] < *threshold) ++kept_first;
+        while (kept_first < kept_end && problem.bias[query + kept_end - 1] < *threshold) --kept_end;
+      }
       for (int i = 0; i < tiles[t].num_queries; ++i) {
         for (int32_t j = 0; j < end - start; ++j) {
-          const bool expected =
-              pattern.MaySee(query - start + i, j) && (!threshold || problem.bias[start + j] >= *threshold);
+          const bool expected = i >= kept_first && i < kept_end && pattern.MaySee(query - start + i, j) &&
+                                (!threshold || problem.bias[start + j] >= *threshold);
           ASSERT_EQ(seen[i][j], expected) << pattern.ToString() << ": query " << query - start + i << ", key " << j;
         }
       }
@@ -88,7 +94,7 @@ TEST(KeyListsCudaTest, RandomPatterns) {
                               .bias = true});
     const float threshold = static_cast<float>(random.Uniform(-2, 0));
     const bool gated = random.Chance(0.5);
-    problem.AddPattern(text, gated ? &threshold : nullptr);
+    problem.AddPattern(text, gated ? &threshold : nullptr, gated && random.Chance(0.7));
     CheckLists(problem, Pattern::Parse(text), gated ? &threshold : nullptr);
   }
 }
