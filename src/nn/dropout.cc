@@ -27,11 +27,16 @@ inline void MaskLoop(const T* x, T* out, int64_t begin, int64_t end, uint32_t se
   }
 }
 
+// ThreadSanitizer is not there yet when the loader chooses.
+#if defined(__SANITIZE_THREAD__)
+#define EARSHOT_CLONES
+#else
+#define EARSHOT_CLONES __attribute__((target_clones("default", "avx2", "arch=x86-64-v4")))
+#endif
+
 // The common case, compiled for each kind of CPU and chosen at run time.
-__attribute__((target_clones("default", "avx2", "arch=x86-64-v4"))) void MaskFloats(const float* x, float* out,
-                                                                                    int64_t begin, int64_t end,
-                                                                                    uint32_t seed, uint32_t threshold,
-                                                                                    float scale) {
+EARSHOT_CLONES void MaskFloats(const float* x, float* out, int64_t begin, int64_t end, uint32_t seed,
+                               uint32_t threshold, float scale) {
   MaskLoop(x, out, begin, end, seed, threshold, scale);
 }
 
