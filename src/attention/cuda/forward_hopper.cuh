@@ -87,7 +87,6 @@ class HopperStages {
   static __device__ __forceinline__ int FullBarrier(int index, int group) {
     return 1 + (1 + group) * Shape::kStages + index % Shape::kStages;
   }
-
   static __device__ __forceinline__ int QueriesBarrier(int turn) {
     return 1 + (1 + Shape::kGroups) * Shape::kStages + turn % 2;
   }
@@ -213,10 +212,9 @@ __device__ __forceinline__ void ComputeItems(const Problem& p, const HopperStage
       const Shape::Entries& entries = stages.entries(index);
       const PairBits flags = SharedLoad(&entries.flags);
       last = (flags.x >> Shape::kLast & 1) != 0;
-      const Sight sight = {((flags.x | flags.y) >> (Shape::kAny + group) & 1) != 0,
-                           (flags.x & flags.y & 1U << warp) != 0};
+      const bool any = ((flags.x | flags.y) >> (Shape::kAny + group) & 1) != 0;
       Sums<1, kTile> logits;
-      if (sight.any) {
+      if (any) {
         const uint64_t queries = TileDescriptor(stages.query_rows(turn, group));
         const uint64_t keys = TileDescriptor(stages.key_rows(index));
         BeginProducts();
@@ -225,9 +223,10 @@ __device__ __forceinline__ void ComputeItems(const Problem& p, const HopperStage
         EndProducts(logits[0]);
       }
       if (last) stages.SayQueriesFree(turn);
-      if (sight.any) {
+      if (any) {
         if (p.biased) AddBiases<kTile>(logits, p.log2_scale, entries.biases);
-        if (!sight.all) MaskLogits<kTile>(logits, entries.bounds, first + lane / 4);
+        if ((flags.x >> warp & 1) == 0) MaskLogits<kTile, 0, kTile / 2>(logits, entries.bounds, first + lane / 4);
+        if ((flags.y >> warp & 1) == 0) MaskLogits<kTile, kTile / 2, kTile>(logits, entries.bounds, first + lane / 4);
         softmax.template Weigh<kTile>(logits, zeros, out);
         zeros = false;
         Packed<1, kTile> weights;

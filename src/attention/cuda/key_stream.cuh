@@ -267,12 +267,12 @@ __device__ __forceinline__ void AddBiases(Sums<kGroups, kColumns>& sums, float l
   }
 }
 
-// -infinity where query and entry do not meet. `query` is the first of this lane's.
-template <int kColumns, int kGroups>
+// -infinity where query and entry do not meet, of columns kFirst to kEnd - 1. `query` is the first of this lane's.
+template <int kColumns, int kFirst = 0, int kEnd = kColumns, int kGroups>
 __device__ __forceinline__ void MaskLogits(Sums<kGroups, kColumns>& logits, const uint32_t* bounds, int query) {
   const int column = threadIdx.x % 4 * 2;
   EARSHOT_UNROLL
-  for (int n = 0; n < kColumns / 8; ++n) {
+  for (int n = kFirst / 8; n < kEnd / 8; ++n) {
     const PairBits of_two = SharedLoad(reinterpret_cast<const PairBits*>(bounds + n * 8 + column));
     EARSHOT_UNROLL
     for (int i = 0; i < 2; ++i) {
