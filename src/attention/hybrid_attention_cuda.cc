@@ -219,7 +219,8 @@ struct Call {
   }
 };
 
-// (N, H, T, d), with the heads of a frame together. Zeros where some queries are in no tile: those are left as they are.
+// (N, H, T, d), with the heads of a frame together. Zeros where some queries are in no tile: those are left as they
+// are.
 Tensor EmptyFrames(const Tensor& like, bool all_in_tiles) {
   const std::vector<int64_t> shape = {like.size(0), like.size(2), like.size(1), like.size(3)};
   const Tensor frames = all_in_tiles ? torch::empty(shape, like.options()) : torch::zeros(shape, like.options());
@@ -256,8 +257,7 @@ CudaTransposedLists ByKey(Lists& lists, PlanLists& known, int32_t num_keys, int3
   const std::lock_guard lock(known.mutex);
   if (!lists.has_by_key) {
     const CudaAttentionTable& table = *CudaAttentionLibrary();
-    const CudaTransposeArguments arguments{
-        .lists = lists.by_query, .num_keys = num_keys, .num_scores = num_scores};
+    const CudaTransposeArguments arguments{.lists = lists.by_query, .num_keys = num_keys, .num_scores = num_scores};
     lists.memory.push_back(DeviceBytes(table.transposed_lists_bytes(arguments), device));
     CheckCuda(table.build_transposed_lists(arguments, lists.memory.back().data_ptr(), &lists.by_key, stream),
               "attention lists");

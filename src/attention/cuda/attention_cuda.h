@@ -87,8 +87,8 @@ struct CudaListArguments {
   // The keys of query i of an utterance are the union of what the terms see, within the utterance.
   CudaTerm terms[kCudaMaxTerms];
   int32_t num_terms = 0;
-  // Utterance u is host_utterances[u].length rows of q and of k from host_utterances[u].start on, ascending. Both may be
-  // null where there is no term.
+  // Utterance u is host_utterances[u].length rows of q and of k from host_utterances[u].start on, ascending. Both may
+  // be null where there is no term.
   int32_t num_utterances = 0;
   const CudaUtterance* host_utterances = nullptr;    // on the host, read before the function returns
   const CudaUtterance* device_utterances = nullptr;  // the same on the device

@@ -9,8 +9,8 @@ int RunForward(const Problem& problem, void* stream) {
   if (HopperTakes(problem)) return RunHopperForward(problem, stream);
   const CudaAttentionArguments& a = problem.arguments;
   return Dispatch(a, [&]<class T, int kPad>() {
-    return Launch(ForwardKernel<T, kPad>, {a.lists.num_tiles * TileShape<kPad>::kParts, a.heads}, kThreads, KeyStream<T, kPad>::kSharedBytes,
-                  stream, problem);
+    return Launch(ForwardKernel<T, kPad>, {a.lists.num_tiles * TileShape<kPad>::kParts, a.heads}, kThreads,
+                  KeyStream<T, kPad>::kSharedBytes, stream, problem);
   });
 }
 

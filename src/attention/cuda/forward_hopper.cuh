@@ -1,6 +1,6 @@
 // The forward pass for head_dim up to 64 on GPUs of compute capability 9.0. As many blocks as the GPU holds go through
-// the tiles and heads. In each, a group of four warps brings queries, and keys and values, 64 entries a stage; two groups
-// compute with them, each for 64 of the 128 queries. Named barriers hand the stages to and fro, so that neither
+// the tiles and heads. In each, a group of four warps brings queries, and keys and values, 64 entries a stage; two
+// groups compute with them, each for 64 of the 128 queries. Named barriers hand the stages to and fro, so that neither
 // waits for more than it needs. The products are those of four warps (wgmma) on swizzled tiles in shared memory.
 #pragma once
 
@@ -24,8 +24,8 @@ struct HopperShape {
     float biases[kTile];     // added to logits, to base 2
     PairBits flags;          // of 32 entries each, as below
   };
-  // Bit w: each of the entries is seen by all queries of warp w. Bit kAny + g: one of them is seen by a query of group g.
-  // kLast: they are the last ones of a tile and head.
+  // Bit w: each of the entries is seen by all queries of warp w. Bit kAny + g: one of them is seen by a query of group
+  // g. kLast: they are the last ones of a tile and head.
   static constexpr int kAny = 8, kLast = 16;
   static constexpr int64_t kQueries = int64_t{kStages} * 2 * kTileElements * 2;
   static constexpr int64_t kEntries = kQueries + int64_t{2} * kGroups * kTileElements * 2;
@@ -257,8 +257,8 @@ __device__ __forceinline__ void ComputeItems(const Problem& p, const HopperStage
 
 // Tile and head i / heads and i % heads of items, for blockIdx.x and every gridDim.x-th after it; gridDim.x <= items.
 template <class T>
-__global__ void __launch_bounds__(HopperShape::kThreads, 2) HopperForwardKernel(const __grid_constant__ Problem p,
-                                                                               int items) {
+__global__ void __launch_bounds__(HopperShape::kThreads, 2)
+    HopperForwardKernel(const __grid_constant__ Problem p, int items) {
   using Shape = HopperShape;
   unsigned char* shared = DynamicShared<unsigned char>();
   shared += (Shape::kAlignment - reinterpret_cast<uintptr_t>(shared) % Shape::kAlignment) % Shape::kAlignment;

@@ -14,9 +14,7 @@ template <class T, int kPad, int kGroups>
 class OnlineSoftmax {
  public:
   // Logits are `scale` times what Weigh is given; scale is positive.
-  __device__ __forceinline__ explicit OnlineSoftmax(float scale) : scale_(scale), slack_(kSlack / scale) {
-    Reset();
-  }
+  __device__ __forceinline__ explicit OnlineSoftmax(float scale) : scale_(scale), slack_(kSlack / scale) { Reset(); }
   // Nothing has been seen.
   __device__ __forceinline__ void Reset() {
     EARSHOT_UNROLL
@@ -128,8 +126,9 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kPad>) ForwardKernel(
   const auto row_of = [&](int r) { return r < tile.num_queries ? tile.first_query + r : -1; };
   if (keys.num_steps() > 0) {
     LeftRows<kPad, true, kGroups> queries;
-    keys.LoadLeft(queries, HeadOf(a.q, head, a.head_dim, p.fast), QueryRotation(p),
-                  [&](int r) { return row_of(block_first + r); }, [&] { keys.Start(); });
+    keys.LoadLeft(
+        queries, HeadOf(a.q, head, a.head_dim, p.fast), QueryRotation(p),
+        [&](int r) { return row_of(block_first + r); }, [&] { keys.Start(); });
     bool zeros = true;
     for (int step = 0; step < keys.num_steps(); ++step) {
       keys.Arrive(step);
@@ -169,8 +168,7 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kPad>) ForwardKernel(
         a.lse[head * a.lse_stride + row] = total > 0 ? softmax.LogSum(g, half) * kLn2 : -INFINITY;
     }
     WriteRows<T, kPad>(out[g], scales[0], scales[1], staging, a.out, head, a.head_dim, p.fast_out,
-                       Rotation{nullptr, nullptr, nullptr},
-                       [&](int r) { return row_of(first + g * kGroupRows + r); });
+                       Rotation{nullptr, nullptr, nullptr}, [&](int r) { return row_of(first + g * kGroupRows + r); });
   }
 }
 

@@ -13,7 +13,7 @@ inline constexpr int kQueryParts = kCudaTileQueries / kTile;
 // What each of the 64 keys has to do with a tile of queries.
 struct SegmentTable {
   CudaQueryTile tile;
-  uint32_t parts;  // bit p: queries 64 p to 64 p + 63 of the tile see any of the keys
+  uint32_t parts;          // bit p: queries 64 p to 64 p + 63 of the tile see any of the keys
   uint32_t bounds[kTile];  // first query | end << 16; 0: none
   float biases[kTile];     // added to logits, to base 2
   int32_t entries[kTile];  // the transposed entry, where its score wants a gradient; -1
@@ -266,8 +266,7 @@ __global__ void __launch_bounds__(kThreads, kPad <= 32 ? 3 : 2)
         const int first = at.part * kTile + column;
         const Sight sight = SightOfKeys(stream.table(at.segment), first, first + kUnit);
         if (!sight.any) continue;
-        const Pair32 sums =
-            AddUnit<T, kPad>(p, stream, at, index, column, !sight.all, keys, values, grad_k, grad_v);
+        const Pair32 sums = AddUnit<T, kPad>(p, stream, at, index, column, !sight.all, keys, values, grad_k, grad_v);
         segment_sums[0] += sums.x, segment_sums[1] += sums.y;
       }
       if (next.segment != at.segment) {

@@ -154,8 +154,8 @@ class KeyStream {
     Prefetch(0);
   }
 
-  // Rows row_of(0), row_of(1), ... of a matrix into the registers of the warps that own them, before step 0 has arrived:
-  // they pass through the stage of step 1. `meanwhile` commits one group of copies.
+  // Rows row_of(0), row_of(1), ... of a matrix into the registers of the warps that own them, before step 0 has
+  // arrived: they pass through the stage of step 1. `meanwhile` commits one group of copies.
   template <int kGroups, class RowOf, class Meanwhile>
   __device__ __forceinline__ void LoadLeft(LeftRows<kPad, true, kGroups>& left, const Rows& rows,
                                            const Rotation& rotation, RowOf row_of, Meanwhile meanwhile) {

@@ -179,17 +179,18 @@ __device__ __forceinline__ void FenceForProducts() { asm volatile("fence.proxy.a
 // Before the first product of a group: registers are as they were written.
 __device__ __forceinline__ void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
-#define EARSHOT_SUMS(c)                                                                                             \
-  "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]),          \
-      "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]),      \
-      "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]),      \
-      "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]),      \
+#define EARSHOT_SUMS(c)                                                                                        \
+  "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]),     \
+      "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), \
+      "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), \
+      "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), \
       "+f"(c[7][0]), "+f"(c[7][1]), "+f"(c[7][2]), "+f"(c[7][3])
-#define EARSHOT_PRODUCT(element, left, operands, adds, behind, ...)                                                   \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " adds ", 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32." element  \
-               "." element " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "  \
-               "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " left ", " operands               \
-               ", p, 1, 1, " behind ";\n}\n"                                                                       \
+#define EARSHOT_PRODUCT(element, left, operands, adds, behind, ...)                                                 \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " adds ", 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32." element \
+               "." element                                                                                          \
+               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "            \
+               "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " left ", " operands              \
+               ", p, 1, 1, " behind ";\n}\n"                                                                        \
                : EARSHOT_SUMS(c)                                                                                    \
                : __VA_ARGS__)
 

@@ -209,8 +209,8 @@ class LeftRows {
   uint32_t registers_[kHeld ? kPad / 16 : 1][kGroups][4];
 };
 
-// What a warp has of a matrix with kColumns columns. Of a lane: [g][n][0..1] are columns 8 n + 2 (lane % 4) and the next
-// of row lane / 4 of group g, [2..3] of row lane / 4 + 8.
+// What a warp has of a matrix with kColumns columns. Of a lane: [g][n][0..1] are columns 8 n + 2 (lane % 4) and the
+// next of row lane / 4 of group g, [2..3] of row lane / 4 + 8.
 template <int kGroups, int kColumns>
 using Sums = float[kGroups][kColumns / 8][4];
 // The same, rounded, as the left side of a product: [g][s] are columns 16 s to 16 s + 15.
@@ -280,8 +280,8 @@ __device__ __forceinline__ void AddWeightedRows(Sums<kGroups, kPad>& sums, const
   }
 }
 
-// totals[g][0], of row lane / 4 of group g, and totals[g][2], of row lane / 4 + 8, += the row's sum of weights: a product
-// with a column of ones costs less than adding them up.
+// totals[g][0], of row lane / 4 of group g, and totals[g][2], of row lane / 4 + 8, += the row's sum of weights: a
+// product with a column of ones costs less than adding them up.
 template <class T, int kDepth, int kGroups>
 __device__ __forceinline__ void AddRowSums(float (&totals)[kGroups][4], const Packed<kGroups, kDepth>& weights) {
   const uint32_t ones = PackPair<T>(1.F, 1.F);

@@ -110,7 +110,8 @@ template <int kRegisters>
 void TakeRegisters() {}
 
 inline uint64_t TileDescriptor(const uint16_t* tile) {
-  const auto offset = reinterpret_cast<const char*>(tile) - static_cast<const char*>(earshot::emulation::SharedMemory());
+  const auto offset =
+      reinterpret_cast<const char*>(tile) - static_cast<const char*>(earshot::emulation::SharedMemory());
   if (offset % 1024 != 0) earshot::emulation::NoteRead(nullptr, 2);  // no tile can lie there: out of bounds
   return static_cast<uint64_t>(offset) / 16;
 }
