@@ -56,13 +56,16 @@ RowNorm NormOf(const torch::nn::LayerNormImpl& norm) {
   return {.weight = FloatsOf(norm.weight), .bias = FloatsOf(norm.bias), .eps = static_cast<float>(norm.options.eps())};
 }
 
-// `shape` of `type`, with room for the scales of its rows where it needs them, and behind them for the rows that a
-// product of rounded height reads.
+// `shape` of `type`, with room for the scales of its rows where it needs them, and behind them rows of zeros for a
+// product of rounded height: not what happened to be there, for products may multiply the row behind by zeros, and NaN
+// times zero is NaN.
 Activation Room(const Tensor& like, std::vector<int64_t> shape, ScalarType type) {
   Activation out;
   const int64_t dim = shape.back(),
                 rows = std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>());
-  out.values = torch::empty({RoundedRows::Of(rows), dim}, like.options().dtype(type)).narrow(0, 0, rows).view(shape);
+  const Tensor all = torch::empty({RoundedRows::Of(rows), dim}, like.options().dtype(type));
+  if (all.size(0) > rows) all.narrow(0, rows, all.size(0) - rows).zero_();
+  out.values = all.narrow(0, 0, rows).view(shape);
   shape.pop_back();
   if (type == torch::kChar) out.scale = torch::empty(shape, like.options().dtype(torch::kFloat));
   return out;

@@ -99,11 +99,12 @@ bool HasInt8() {
   return kHas;
 }
 
-// The rows and what lies behind them, up to `count`: in place where there is room, as Room of inference.cc leaves it.
+// The rows and numbers behind them, up to `count` rows: in place where they are all that is there, as Room of
+// inference.cc and products leave them; what else may lie behind rows need not be numbers.
 Tensor WithRowsBehind(const Tensor& rows, int64_t count) {
   if (rows.size(0) == count) return rows;
-  const int64_t width = rows.size(1), room = static_cast<int64_t>(rows.storage().nbytes()) / rows.element_size();
-  if (rows.is_contiguous() && rows.storage_offset() + count * width <= room)
+  const int64_t width = rows.size(1), there = static_cast<int64_t>(rows.storage().nbytes()) / rows.element_size();
+  if (rows.is_contiguous() && rows.storage_offset() == 0 && count * width == there)
     return rows.as_strided({count, width}, {width, 1});
   return torch::constant_pad_nd(rows, {0, 0, 0, count - rows.size(0)});
 }
@@ -150,7 +151,6 @@ Product PackedMatrix::Multiply(const Activation& x) const {
     const torch::ScalarType type = input_type_ == torch::kChar ? QuantizedOutput() : input_type_;
     return {.values = torch::empty(shape, x.values.options().dtype(type)), .scale = x.scale};
   }
-  // Each row is computed by itself, so it does not matter what the further ones hold.
   const int64_t count = rows.size(0);
   const Tensor padded = WithRowsBehind(rows, RoundedRows::Of(count));
   const auto whole = [&](const Tensor& product) { return product.narrow(0, 0, count).view(shape); };
