@@ -242,14 +242,7 @@ __device__ __forceinline__ void ComputeItems(const Problem& p, const HopperStage
     }
     const auto row_of = [&](int r) { return first + r < tile.num_queries ? tile.first_query + first + r : -1; };
     float scales[2];
-    EARSHOT_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int row = row_of(lane / 4 + 8 * half);
-      const float total = row >= 0 && KeepsQuery(a, row) ? softmax.total(0, half) : 0.F;
-      scales[half] = total > 0 ? 1.F / total : 0.F;
-      if (a.lse && lane % 4 == 0 && row >= 0)
-        a.lse[of.head * a.lse_stride + row] = total > 0 ? softmax.LogSum(0, half) * kLn2 : -INFINITY;
-    }
+    softmax.Finish(a, of.head, 0, row_of, scales);
     WriteRounded<T, kDim>(out[0], scales[0], scales[1], staging + warp * Shape::kStagingBytes, a.out, of.head,
                           a.head_dim, row_of);
   }

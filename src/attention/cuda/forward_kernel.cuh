@@ -61,11 +61,20 @@ class OnlineSoftmax {
     AddRowSums<T, kColumns>(totals_, weights);
   }
 
-  // 0 where no key had any weight.
-  __device__ __forceinline__ float total(int group, int half) const { return totals_[group][2 * half]; }
-  // log2 of the sum of 2^logit.
-  __device__ __forceinline__ float LogSum(int group, int half) const {
-    return Log2(total(group, half)) - offsets_[group][half];
+  // The end: what the sums of rows row_of(lane / 4) and row_of(lane / 4 + 8) of the group are to be multiplied by, 0
+  // where no key had any weight or the query is dropped; their lse is written. A negative row is none.
+  template <class RowOf>
+  __device__ __forceinline__ void Finish(const CudaAttentionArguments& a, int head, int group, RowOf row_of,
+                                         float (&scales)[2]) const {
+    const int lane = threadIdx.x % kWarp;
+    EARSHOT_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int row = row_of(lane / 4 + 8 * half);
+      const float total = row >= 0 && KeepsQuery(a, row) ? totals_[group][2 * half] : 0.F;
+      scales[half] = total > 0 ? 1.F / total : 0.F;
+      if (a.lse && lane % 4 == 0 && row >= 0)
+        a.lse[head * a.lse_stride + row] = total > 0 ? (Log2(total) - offsets_[group][half]) * kLn2 : -INFINITY;
+    }
   }
 
  private:
@@ -158,17 +167,11 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kPad>) ForwardKernel(
   float* staging = reinterpret_cast<float*>(shared) + warp * Shape::kStagingFloats;
   EARSHOT_UNROLL
   for (int g = 0; g < kGroups; ++g) {
+    const auto row_of_group = [&](int r) { return row_of(first + g * kGroupRows + r); };
     float scales[2];
-    EARSHOT_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int row = row_of(first + g * kGroupRows + lane / 4 + 8 * half);
-      const float total = row >= 0 && KeepsQuery(a, row) ? softmax.total(g, half) : 0.F;
-      scales[half] = total > 0 ? 1.F / total : 0.F;
-      if (a.lse && lane % 4 == 0 && row >= 0)
-        a.lse[head * a.lse_stride + row] = total > 0 ? softmax.LogSum(g, half) * kLn2 : -INFINITY;
-    }
+    softmax.Finish(a, head, g, row_of_group, scales);
     WriteRows<T, kPad>(out[g], scales[0], scales[1], staging, a.out, head, a.head_dim, p.fast_out,
-                       Rotation{nullptr, nullptr, nullptr}, [&](int r) { return row_of(first + g * kGroupRows + r); });
+                       Rotation{nullptr, nullptr, nullptr}, row_of_group);
   }
 }
 

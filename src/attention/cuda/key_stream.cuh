@@ -50,8 +50,8 @@ __device__ __forceinline__ uint32_t BoundsOf(const CudaKeyEntry& entry) {
   return entry.first | static_cast<uint32_t>(entry.end - entry.first) << 16;
 }
 
-// The entries of a tile of queries in shared memory, 64 a step, round and round: step num_steps() is step 0 again. Of
-// kDepth steps that are known, one is computed, the next ones are copied, and the last is just being made.
+// The entries of a tile of queries in shared memory, 64 a step: of kDepth steps that are known, one is computed, the
+// next ones are copied, and the last is just being made.
 template <int kDepth>
 class EntryRing {
  public:
@@ -64,22 +64,20 @@ class EntryRing {
         biases_(reinterpret_cast<float*>(bounds_ + kDepth * kTile)) {
     const int32_t begin = problem.arguments.lists.tile_offsets[tile];
     num_entries_ = problem.arguments.lists.tile_offsets[tile + 1] - begin;
-    num_steps_ = (num_entries_ + kTile - 1) / kTile;
     entries_ = problem.arguments.lists.entries + begin;
   }
 
-  __device__ __forceinline__ int num_steps() const { return num_steps_; }
+  __device__ __forceinline__ int num_steps() const { return (num_entries_ + kTile - 1) / kTile; }
 
-  // By all threads: makes the first kDepth - 1 steps known after the next barrier. There are steps.
+  // By all threads: makes the first kDepth - 1 steps known after the next barrier.
   template <int kBlockThreads>
   __device__ __forceinline__ void Start() {
     for (int i = static_cast<int>(threadIdx.x); i < (kDepth - 1) * kTile; i += kBlockThreads) {
-      Load(i / kTile % num_steps_, i % kTile);
+      Load(i);
       PrepareNext();
       Put(i);
     }
-    next_ = (kDepth - 1) % num_steps_;
-    LoadNext();
+    LoadNext(kDepth - 1);
   }
   // Asks for the biases that StoreNext will need.
   __device__ __forceinline__ void PrepareNext() {
@@ -89,8 +87,7 @@ class EntryRing {
   __device__ __forceinline__ void StoreNext(int step) {
     if (threadIdx.x >= kTile) return;
     Put(step % kDepth * kTile + static_cast<int>(threadIdx.x));
-    next_ = next_ + 1 < num_steps_ ? next_ + 1 : 0;
-    LoadNext();
+    LoadNext(step + 1);
   }
 
   // Of each entry: its row, -1 where there is none; BoundsOf it, 0 where there is none; and what it adds to logits to
@@ -100,8 +97,7 @@ class EntryRing {
   __device__ __forceinline__ const float* biases(int step) const { return biases_ + step % kDepth * kTile; }
 
  private:
-  __device__ __forceinline__ void Load(int step, int slot) {
-    const int index = step * kTile + slot;
+  __device__ __forceinline__ void Load(int index) {
     row_ = -1, score_ = -1, bounds_of_entry_ = 0;
     if (index >= num_entries_) return;
     const CudaKeyEntry& entry = entries_[index];
@@ -109,8 +105,8 @@ class EntryRing {
     bounds_of_entry_ = BoundsOf(entry);
     if (problem_.arguments.scores) score_ = entry.score;
   }
-  __device__ __forceinline__ void LoadNext() {
-    if (threadIdx.x < kTile) Load(next_, static_cast<int>(threadIdx.x));
+  __device__ __forceinline__ void LoadNext(int step) {
+    if (threadIdx.x < kTile) Load(step * kTile + static_cast<int>(threadIdx.x));
   }
   __device__ __forceinline__ void Put(int at) {
     SharedStore(rows_ + at, row_);
@@ -123,9 +119,8 @@ class EntryRing {
   uint32_t* bounds_;
   float* biases_;
   const CudaKeyEntry* entries_;
-  int num_entries_, num_steps_;
-  // The entry that the thread will store next, and its step.
-  int next_ = 0;
+  int num_entries_;
+  // The entry that the thread will store next.
   int32_t row_ = -1, score_ = -1;
   uint32_t bounds_of_entry_ = 0;
   float bias_ = 0;
@@ -147,7 +142,6 @@ class KeyStream {
 
   __device__ __forceinline__ int num_steps() const { return entries_.num_steps(); }
 
-  // There are steps.
   __device__ __forceinline__ void Start() {
     entries_.template Start<kThreads>();
     __syncthreads();
