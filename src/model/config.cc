@@ -29,7 +29,7 @@ void DynamicChunkOptions::Visit(OptionVisitor& v) {
   v.Field("min_frames", min_frames);
   v.Field("max_frames", max_frames);
   v.Field("left_frames", left_frames);
-  v.Field("lookahead_frames", lookahead_frames);
+  v.Field("right_frames", right_frames);
 }
 
 void DynamicChunkOptions::Validate() const {
@@ -45,7 +45,7 @@ void DynamicChunkOptions::Validate() const {
     }
   };
   check("left_frames", left_frames, -1);
-  check("lookahead_frames", lookahead_frames, 0);
+  check("right_frames", right_frames, 0);
 }
 
 void ModelConfig::Visit(OptionVisitor& v) {

@@ -35,8 +35,8 @@ struct DynamicChunkOptions {
   int max_frames = 32;
   // Frames before the chunk are one of these.
   std::vector<int> left_frames = {96};
-  // Frames ahead are one of these.
-  std::vector<int> lookahead_frames = {0};
+  // Frames of right context (see Reach) are one of these, and no more than the chunk has.
+  std::vector<int> right_frames = {0};
   // What a stream keeps before its chunk: the most of left_frames; a bounded 512 where one of them is all (-1).
   int64_t StreamLeftFrames() const;
   void Visit(OptionVisitor& v);

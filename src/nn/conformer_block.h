@@ -49,6 +49,9 @@ struct GatedFrames {
 struct BlockStep {
   GatedFrames in;
   bool final = false;
+  // The last so many frames are right context (Reach::right_frames): they come again in the next step, which finds the
+  // state as if they had not been there. With them every frame of the step comes out at once.
+  int64_t ahead = 0;
   BlockState* state = nullptr;
 };
 
@@ -58,9 +61,9 @@ class ConformerBlock : public torch::nn::Module {
   // x: (N, T', D) -> (N, T', D).
   torch::Tensor forward(const torch::Tensor& x, const FrameContext& context);
   // The next frames in, the completed ones out, in order; `final` empties the state.
-  GatedFrames Stream(const GatedFrames& in, bool final, BlockState& state);
-  // The same of several streams, each with N = 1: in inference they are computed together where each frame is computed
-  // by itself.
+  GatedFrames Stream(const BlockStep& step);
+  // The same of several streams, each with N = 1, and of several steps of one stream, in order: in inference they are
+  // computed together where each frame is computed by itself.
   std::vector<GatedFrames> StreamBatch(const std::vector<BlockStep>& steps);
   // The attention map of this block for its input x: (N, H, T', T').
   torch::Tensor AttentionMap(const torch::Tensor& x, const FrameContext& context);

@@ -42,7 +42,7 @@ Tensor Convolution::Project(const Tensor& x) {
 
 int64_t Convolution::ChunkOf(int64_t given) const {
   if (options_.kind == ConvolutionKind::kCausal) return 0;
-  if (given > 0) return given;
+  if (given != 0) return std::max<int64_t>(0, given);
   return options_.kind == ConvolutionKind::kChunked ? options_.chunk : 0;
 }
 
@@ -64,56 +64,77 @@ Tensor Convolution::Depthwise(const Tensor& x, int64_t chunk) {
   return out.view({n, chunks, dim, chunk}).permute({0, 1, 3, 2}).reshape({n, chunks * chunk, dim}).narrow(1, 0, frames);
 }
 
-Tensor Convolution::forward(const Tensor& x, const Tensor& mask, int64_t chunk) {
-  if (ForInference(*this, x)) return Infer(Normalize(x, *norm_, input_type()), mask, chunk).Value().to(x.scalar_type());
+Tensor Convolution::WithPast(const Tensor& x, const ChunkLayout& layout) const {
+  const Tensor rows = torch::constant_pad_nd(x, {0, 0, 0, 1}).index_select(1, layout.convolution_rows);
+  return rows.reshape({x.size(0) * layout.chunks, layout.past + layout.rows_per_chunk, x.size(2)});
+}
+
+Tensor Convolution::forward(const Tensor& x, const Tensor& mask, int64_t chunk, const ChunkLayout* layout) {
+  if (ForInference(*this, x))
+    return Infer(Normalize(x, *norm_, input_type()), mask, chunk, layout).Value().to(x.scalar_type());
   Tensor h = Expand(x);
   if (mask.defined()) h = h * mask.to(h.scalar_type());
+  if (layout) {
+    const Tensor rows = Depthwise(WithPast(h, *layout), 0).narrow(1, layout->past, layout->rows_per_chunk);
+    return Project(rows.reshape(x.sizes()));
+  }
   return Project(Depthwise(h, ChunkOf(chunk)));
 }
 
-Convolution::Window Convolution::Advance(const Tensor& fresh, bool final, ConvolutionState& state) const {
+Convolution::Window Convolution::Advance(const Tensor& fresh, const ConvolutionStep& step) const {
+  ConvolutionState& state = *step.state;
   Window window;
   window.inputs = state.inputs.defined() ? torch::cat({state.inputs, fresh}, 1) : fresh;
   const int64_t received = state.first_input + window.inputs.size(1);
   const int64_t k = options_.kernel, half = (k - 1) / 2, chunk = ChunkOf(state.chunk);
   const bool causal = options_.kind == ConvolutionKind::kCausal;
   int64_t ready = received;
-  if (!final && !causal) ready = chunk > 0 ? received / chunk * chunk : received - half;
+  if (!step.final && step.ahead == 0 && !causal) ready = chunk > 0 ? received / chunk * chunk : received - half;
   ready = std::max(ready, state.next_output);
   window.first = state.next_output - state.first_input;
   window.count = ready - state.next_output;
+  // Frames that come again are not kept.
+  const int64_t next = received - step.ahead;
+  ready = std::min(ready, next);
   state.next_output = ready;
   // What stands before the next output, aligned so that chunks of the inputs are chunks of the stream.
-  int64_t keep_from = std::max<int64_t>(state.first_input, ready - (causal ? k - 1 : half));
+  int64_t keep_from = std::max<int64_t>(state.first_input, ready - options_.Before());
   if (chunk > 0) keep_from = keep_from / chunk * chunk;
   keep_from = std::max(keep_from, state.first_input);
   // A copy: a view would keep all the inputs alive.
-  state.inputs = window.inputs.narrow(1, keep_from - state.first_input, received - keep_from).clone();
+  state.inputs = window.inputs.narrow(1, keep_from - state.first_input, next - keep_from).clone();
   state.first_input = keep_from;
   return window;
 }
 
-Tensor Convolution::Stream(const Tensor& x, bool final, ConvolutionState& state) {
+Tensor Convolution::Stream(const Tensor& x, const ConvolutionStep& step) {
   if (ForInference(*this, x)) {
-    std::vector<ConvolutionStep> steps = {{.received = x.size(1), .final = final, .state = &state}};
+    std::vector<ConvolutionStep> steps = {step};
     return StreamInfer(Normalize(x, *norm_, input_type()), steps).Value().to(x.scalar_type());
   }
-  const Window window = Advance(Expand(x), final, state);
+  const Window window = Advance(Expand(x), step);
   if (window.count == 0) return Project(window.inputs.narrow(1, 0, 0));
-  return Project(Depthwise(window.inputs, ChunkOf(state.chunk)).narrow(1, window.first, window.count));
+  return Project(Depthwise(window.inputs, ChunkOf(step.state->chunk)).narrow(1, window.first, window.count));
 }
 
 Activation Convolution::InferDepthwise(const Window& window, int64_t chunk) const {
-  DepthwiseOptions o{.kernel = options_.kernel, .before = (options_.kernel - 1) / 2};
+  DepthwiseOptions o{.kernel = options_.kernel, .before = options_.Before()};
   o.weight = packed_depthwise_.defined() ? packed_depthwise_ : PackDepthwise(depthwise_->weight);
   o.bias = depthwise_->bias;
-  if (options_.kind == ConvolutionKind::kCausal) o.before = options_.kernel - 1;
   o.chunk = ChunkOf(chunk);
   return DepthwiseNormSilu(window.inputs, window.first, window.count, o, *depthwise_norm_, output_->input_type());
 }
 
-Product Convolution::Infer(const Activation& normed, const Tensor& mask, int64_t chunk) const {
+Product Convolution::Infer(const Activation& normed, const Tensor& mask, int64_t chunk,
+                           const ChunkLayout* layout) const {
   const Tensor inputs = Glu(expand_->Multiply(normed), mask);
+  if (layout) {
+    Activation rows = InferDepthwise(
+        {.inputs = WithPast(inputs, *layout), .first = layout->past, .count = layout->rows_per_chunk}, -1);
+    rows.values = rows.values.view({inputs.size(0), inputs.size(1), -1});
+    if (rows.scale.defined()) rows.scale = rows.scale.view({inputs.size(0), inputs.size(1), -1});
+    return output_->Multiply(rows);
+  }
   return output_->Multiply(InferDepthwise({.inputs = inputs, .first = 0, .count = inputs.size(1)}, chunk));
 }
 
@@ -124,7 +145,7 @@ Product Convolution::StreamInfer(const Activation& normed, std::vector<Convoluti
   std::vector<Tensor> values, scales;
   for (size_t i = 0; i < steps.size(); ++i) {
     ConvolutionStep& step = steps[i];
-    const Window window = Advance(inputs[i], step.final, *step.state);
+    const Window window = Advance(inputs[i], step);
     step.completed = window.count;
     if (window.count == 0 && steps.size() > 1) continue;
     const Activation one = InferDepthwise(window, step.state->chunk);

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "src/base/options.h"
+#include "src/nn/chunk_layout.h"
 #include "src/nn/linear.h"
 
 namespace earshot {
@@ -30,6 +31,8 @@ struct ConvolutionOptions {
   int kernel = 15;
   // Chunk of the chunked kind, in encoder frames; that of the local pattern.
   int chunk = 16;
+  // Frames that the kernel sees before its own.
+  int64_t Before() const { return kind == ConvolutionKind::kCausal ? kernel - 1 : (kernel - 1) / 2; }
   void Visit(OptionVisitor& v);
   void Validate() const;
 };
@@ -38,13 +41,14 @@ struct ConvolutionState {
   torch::Tensor inputs;     // (N, t, D) of the depthwise kernel, from the first that is still needed
   int64_t first_input = 0;  // its position
   int64_t next_output = 0;  // position of the next frame to come out
-  int64_t chunk = 0;        // of this stream, see Reach::convolution_chunk
+  int64_t chunk = 0;        // of this stream, see Reach::chunk_frames; -1: no frame of a step is hidden from another
 };
 
 // The next frames of one of several streams.
 struct ConvolutionStep {
   int64_t received = 0;  // frames
   bool final = false;
+  int64_t ahead = 0;  // see BlockStep
   ConvolutionState* state = nullptr;
   int64_t completed = 0;  // an output: frames
 };
@@ -53,15 +57,17 @@ class Convolution : public torch::nn::Module, public Prepackable {
  public:
   Convolution(const ConvolutionOptions& options, int64_t dim, double dropout, bool bias);
 
-  // x: (N, T, D); mask: (N, T, 1) float, 0 behind the end of an utterance, or undefined; chunk: Reach's, or 0.
-  // Returns (N, T, D), to be added to x.
-  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& mask, int64_t chunk = 0);
+  // x: (N, T, D); mask: (N, T, 1) float, 0 behind the end of an utterance, or undefined; chunk: Reach's, or 0; layout:
+  // T are its rows, or null. Returns (N, T, D), to be added to x.
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& mask, int64_t chunk = 0,
+                        const ChunkLayout* layout = nullptr);
 
-  // x: (N, t, D), the next frames. Returns those that became complete, in order; with `final` all.
-  torch::Tensor Stream(const torch::Tensor& x, bool final, ConvolutionState& state);
+  // x: (N, t, D), the next frames, as the step says. Returns those that became complete, in order; with `final` all.
+  torch::Tensor Stream(const torch::Tensor& x, const ConvolutionStep& step);
 
   // The same for inference, behind the norm, which the caller has computed together with what came before.
-  Product Infer(const Activation& normed, const torch::Tensor& mask, int64_t chunk) const;
+  Product Infer(const Activation& normed, const torch::Tensor& mask, int64_t chunk,
+                const ChunkLayout* layout = nullptr) const;
   // normed: the next frames of several streams, one after the other. Those that became complete, in the same order.
   Product StreamInfer(const Activation& normed, std::vector<ConvolutionStep>& steps) const;
   const torch::nn::LayerNormImpl& norm() const { return *norm_; }
@@ -76,10 +82,12 @@ class Convolution : public torch::nn::Module, public Prepackable {
     torch::Tensor inputs;          // (N, t, D)
     int64_t first = 0, count = 0;  // outputs, counted from the first input
   };
-  Window Advance(const torch::Tensor& fresh, bool final, ConvolutionState& state) const;
+  Window Advance(const torch::Tensor& fresh, const ConvolutionStep& step) const;
   torch::Tensor Expand(const torch::Tensor& x);  // norm, pointwise, GLU
   // (N, T, D) -> (N, T, D), zeros beyond both ends.
   torch::Tensor Depthwise(const torch::Tensor& x, int64_t chunk);
+  // (N, rows, D) -> (N chunks, before + P, D): the rows of each chunk and what stands before them.
+  torch::Tensor WithPast(const torch::Tensor& x, const ChunkLayout& layout) const;
   torch::Tensor Project(const torch::Tensor& x);  // norm, SiLU, pointwise, dropout
   // Depthwise, norm, SiLU.
   Activation InferDepthwise(const Window& window, int64_t chunk) const;

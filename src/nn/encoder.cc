@@ -2,9 +2,11 @@
 
 #include <algorithm>
 
+#include "src/attention/masked_softmax.h"
 #include "src/base/error.h"
 #include "src/base/work.h"
 #include "src/nn/dropout.h"
+#include "src/nn/frame_queue.h"
 #include "src/nn/rounded_rows.h"
 
 namespace earshot {
@@ -91,6 +93,12 @@ bool Encoder::IsIntermediate(size_t layer) const {
   return std::find(layers.begin(), layers.end(), static_cast<int>(layer) + 1) != layers.end();
 }
 
+size_t Encoder::IntermediatesBefore(size_t layer) const {
+  const auto& layers = options_.intermediate_layers;
+  const auto before = [layer](int one) { return one <= static_cast<int>(layer); };
+  return static_cast<size_t>(std::count_if(layers.begin(), layers.end(), before));
+}
+
 Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens, const Reach* reach) {
   Prepared p;
   p.x = subsampling_->forward(features);
@@ -109,10 +117,33 @@ Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens, c
     p.context.gate = gate.unsqueeze(2);
     p.context.log_gate = gate.log();
   }
+  if (reach && reach->right_frames > 0 && frames > 0) {
+    LayOutInChunks(*reach, p);
+    return p;
+  }
   p.context.plan = MakeAttentionPlan(reach ? reach->pattern : pattern_, {.num_queries = frames, .num_keys = frames});
-  if (reach) p.context.convolution_chunk = reach->convolution_chunk;
+  if (reach) p.context.convolution_chunk = reach->chunk_frames;
   p.context.rotary = MakeRotaryTable(0, frames, options_.dim / options_.heads, p.x.device());
   return p;
+}
+
+void Encoder::LayOutInChunks(const Reach& reach, Prepared& p) const {
+  CheckReach(reach);
+  const torch::Device device = p.x.device();
+  const auto layout =
+      std::make_shared<const ChunkLayout>(MakeChunkLayout(reach, p.x.size(1), options_.convolution.Before(), device));
+  FrameContext& c = p.context;
+  c.layout = layout;
+  c.mask = (torch::tensor(layout->frame_of_row, torch::kInt64).unsqueeze(0) < p.lens.unsqueeze(1))
+               .to(device, torch::kFloat)
+               .unsqueeze(2);
+  p.x = p.x.index_select(1, layout->row_frames);
+  if (c.gate.defined()) c.gate = c.gate.index_select(1, layout->row_frames);
+  // Rows behind the end of an utterance are not there, whatever their gate is.
+  const Tensor bias = c.log_gate.defined() ? c.log_gate.index_select(1, layout->row_frames)
+                                           : torch::zeros({p.x.size(0), p.x.size(1)}, c.mask.options());
+  c.log_gate = bias.masked_fill(c.mask.squeeze(2) == 0, kNever);
+  c.rotary = MakeRotaryTable(layout->frame_of_row, options_.dim / options_.heads, device);
 }
 
 Tensor Encoder::BlankOf(const Tensor& x, const BlankProbability& blank) const {
@@ -133,7 +164,7 @@ RestoredFrames Encoder::RunSkipping(const GatedFrames& all, const Conditioning& 
   for (size_t i = static_cast<size_t>(skipper_.from_layer()); i < blocks_.size(); ++i) {
     CountWork({.block_frames = frames.x.size(1)});
     SetRotary(frames);
-    frames = blocks_[i]->Stream(frames, true, blocks[i]);
+    frames = blocks_[i]->Stream({.in = frames, .final = true, .state = &blocks[i]});
     if (IsIntermediate(i) && conditioning) frames.x = frames.x + conditioning(frames.x);
   }
   return skipper_.PutBack(frames, state);
@@ -145,19 +176,22 @@ EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const
   EncoderOutput out;
   const bool inference = !is_training() && !torch::GradMode::is_enabled();
   const bool skips = inference && skipper_.enabled();
+  const auto whole = [&](const Tensor& y) {
+    return p.context.layout ? y.index_select(1, p.context.layout->frame_rows) : y;
+  };
   const int64_t frames = p.lens.sum().item<int64_t>();
   if (inference) CountWork({.frames = frames});
   Tensor x = Dropout(p.x, options_.dropout, is_training());
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const double drop = options_.layer_drop * static_cast<double>(i + 1) / static_cast<double>(blocks_.size());
     if (is_training() && drop > 0 && DropoutUniform() < drop) {
-      if (IsIntermediate(i)) out.intermediate.push_back(x);
+      if (IsIntermediate(i)) out.intermediate.push_back(whole(x));
       continue;
     }
     if (inference) CountWork({.block_frames = frames});
     x = blocks_[i]->forward(x, p.context);
     if (IsIntermediate(i)) {
-      out.intermediate.push_back(x);
+      out.intermediate.push_back(whole(x));
       if (conditioning) x = x + conditioning(x);
     }
     if (!skips || !SkipsBehind(i)) continue;
@@ -176,9 +210,9 @@ EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const
     x = all;
     break;
   }
-  out.x = x;
+  out.x = whole(x);
   out.lens = p.lens;
-  if (p.context.gate.defined()) out.gate = p.context.gate.squeeze(2);
+  if (p.context.gate.defined()) out.gate = whole(p.context.gate).squeeze(2);
   return out;
 }
 
@@ -200,20 +234,30 @@ std::vector<BlockState> Encoder::StartBlocks(const Reach* reach) const {
   const auto pattern = std::make_shared<const Pattern>(reach->pattern);
   for (BlockState& block : blocks) {
     block.attention.pattern = pattern;
-    block.convolution.chunk = reach->convolution_chunk;
+    block.convolution.chunk = reach->right_frames > 0 ? -1 : reach->chunk_frames;
   }
   return blocks;
 }
 
+void Encoder::CheckReach(const Reach& reach) const {
+  const bool same_parts = !reach.pattern.learned() && !pattern_.learned() && !reach.pattern.hierarchical() &&
+                          !pattern_.hierarchical() && !reach.pattern.memory() == !pattern_.memory();
+  if (!same_parts)
+    Throw("an encoder with the pattern {} cannot look as {} says: blocks, cells and memory are parts of the network",
+          pattern_.ToString(), reach.pattern.ToString());
+  if (reach.right_frames > 0 && !CanHaveRightContext())
+    Throw(
+        "an encoder with memory, or that skips frames (encoder.skip.from_layer), takes each frame once: it cannot have "
+        "right context");
+}
+
 EncoderState Encoder::StartStream(const Reach* reach) const {
-  if (reach) {
-    const bool same_parts = !reach->pattern.learned() && !pattern_.learned() && !reach->pattern.hierarchical() &&
-                            !pattern_.hierarchical() && !reach->pattern.memory() == !pattern_.memory();
-    if (!same_parts)
-      Throw("an encoder with the pattern {} cannot look as {} says: blocks, cells and memory are parts of the network",
-            pattern_.ToString(), reach->pattern.ToString());
-  }
+  if (reach) CheckReach(*reach);
   EncoderState state;
+  if (reach) {
+    state.chunk_frames = reach->chunk_frames;
+    state.right_frames = reach->right_frames;
+  }
   state.blocks = StartBlocks(reach);
   return state;
 }
@@ -239,6 +283,28 @@ GatedFrames Encoder::Begin(const EncoderStep& step) {
   state->frames += x.size(1);
   CountWork({.frames = x.size(0) * x.size(1)});
   return frames;
+}
+
+std::vector<BlockStep> Encoder::BlockSteps(GatedFrames fresh, bool final, EncoderState& state) {
+  if (state.right_frames == 0) return {{.in = std::move(fresh), .final = final}};
+  GatedFrames& all = state.ahead;
+  all.x = Append(all.x, fresh.x);
+  if (fresh.gate.defined()) all.gate = Append(all.gate, fresh.gate);
+  std::vector<BlockStep> steps;
+  const int64_t frames = all.x.size(1), first = fresh.positions.received - frames;
+  int64_t at = 0;
+  const auto add = [&](int64_t count, bool last) {
+    GatedFrames part{.x = all.x.narrow(1, at, count), .positions = FramePositions::Range(first + at, count)};
+    if (all.gate.defined()) part.gate = all.gate.narrow(1, at, count);
+    steps.push_back({.in = std::move(part), .final = last, .ahead = last ? 0 : state.right_frames});
+  };
+  for (; frames - at >= state.chunk_frames + state.right_frames; at += state.chunk_frames)
+    add(state.chunk_frames + state.right_frames, false);
+  if (final && frames > at) add(frames - at, true);
+  // A copy: a view would keep all the frames alive.
+  all.x = all.x.narrow(1, at, frames - at).clone();
+  if (all.gate.defined()) all.gate = all.gate.narrow(1, at, frames - at).clone();
+  return steps;
 }
 
 EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& state, const Conditioning& conditioning,
@@ -269,25 +335,49 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
   }
   const RoundedRows rounded(steps.size() > 1 ? kBatchHeights : skipper_.enabled() ? kLeftOverHeights : 0);
   std::vector<BlockStep> blocks;
-  for (const EncoderStep& step : steps) blocks.push_back({.in = Begin(step), .final = step.final});
-  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
-    for (size_t i = 0; i < steps.size(); ++i) {
-      blocks[i].state = &steps[i].state->blocks[layer];
-      SetRotary(blocks[i].in);
-      CountWork({.block_frames = blocks[i].in.x.size(0) * blocks[i].in.x.size(1)});
-    }
-    std::vector<GatedFrames> frames = blocks_[layer]->StreamBatch(blocks);
-    for (size_t i = 0; i < steps.size(); ++i) {
-      GatedFrames& one = blocks[i].in = std::move(frames[i]);
-      if (IsIntermediate(layer)) {
-        out[i].intermediate.push_back(one.x);
-        if (conditioning) one.x = one.x + conditioning(one.x);
-      }
-      if (SkipsBehind(layer)) one = skipper_.TakeOut(one, BlankOf(one.x, blank), steps[i].final, steps[i].state->skip);
+  std::vector<size_t> owners;  // the stream of each
+  for (size_t i = 0; i < steps.size(); ++i) {
+    for (BlockStep& step : BlockSteps(Begin(steps[i]), steps[i].final, *steps[i].state)) {
+      blocks.push_back(std::move(step));
+      owners.push_back(i);
     }
   }
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    if (blocks.empty()) break;  // no stream has a chunk and its right context
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      blocks[b].state = &steps[owners[b]].state->blocks[layer];
+      SetRotary(blocks[b].in);
+      CountWork({.block_frames = blocks[b].in.x.size(0) * (blocks[b].in.x.size(1) - blocks[b].ahead)});
+    }
+    std::vector<GatedFrames> frames = blocks_[layer]->StreamBatch(blocks);
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      GatedFrames& one = blocks[b].in = std::move(frames[b]);
+      const EncoderStep& step = steps[owners[b]];
+      if (IsIntermediate(layer)) {
+        std::vector<Tensor>& given = out[owners[b]].intermediate;
+        const size_t index = IntermediatesBefore(layer);
+        given.resize(std::max(given.size(), index + 1));
+        given[index] = Append(given[index], one.x.narrow(1, 0, one.x.size(1) - blocks[b].ahead));
+        if (conditioning) one.x = one.x + conditioning(one.x);
+      }
+      if (SkipsBehind(layer)) one = skipper_.TakeOut(one, BlankOf(one.x, blank), step.final, step.state->skip);
+    }
+  }
+  std::vector<GatedFrames> ends(steps.size());
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    GatedFrames& all = ends[owners[b]];
+    GatedFrames& one = blocks[b].in;
+    const int64_t count = one.x.size(1) - blocks[b].ahead;
+    all.x = Append(all.x, one.x.narrow(1, 0, count));
+    if (one.gate.defined()) all.gate = Append(all.gate, one.gate.narrow(1, 0, count));
+    all.positions = std::move(one.positions);
+  }
   for (size_t i = 0; i < steps.size(); ++i) {
-    GatedFrames& one = blocks[i].in;
+    GatedFrames& one = ends[i];
+    if (!one.x.defined()) {
+      one.x = steps[i].state->ahead.x.narrow(1, 0, 0);
+      if (steps[i].state->ahead.gate.defined()) one.gate = steps[i].state->ahead.gate.narrow(1, 0, 0);
+    }
     if (skipper_.enabled()) {
       const RestoredFrames all = skipper_.PutBack(one, steps[i].state->skip);
       one.x = all.x;

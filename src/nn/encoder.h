@@ -68,6 +68,9 @@ struct EncoderState {
   std::vector<BlockState> blocks;
   SkipState skip;
   int64_t frames = 0;  // encoder frames so far
+  // With right context (Reach::right_frames): frames at a time, and those that no chunk of theirs was computed of yet.
+  int64_t chunk_frames = 0, right_frames = 0;
+  GatedFrames ahead;
 };
 
 // The next features of one stream; see Encoder::Stream.
@@ -111,6 +114,15 @@ class Encoder : public torch::nn::Module {
 
   int64_t OutputFrames(int64_t frames) const { return subsampling_->OutputFrames(frames); }
   const Pattern& pattern() const { return pattern_; }
+  // Whether a reach with right context suits it: memory takes each frame once, and so do frames that are left out.
+  bool CanHaveRightContext() const { return !pattern_.memory() && !skipper_.enabled(); }
+  // Features that the first `frames` encoder frames are made of, and encoder frames that `features` are enough for.
+  int64_t FeaturesFor(int64_t frames) const {
+    return frames == 0 ? 0 : (frames - 1) * subsampling_->factor() + subsampling_->Span();
+  }
+  int64_t WholeFrames(int64_t features) const {
+    return features < subsampling_->Span() ? 0 : (features - subsampling_->Span()) / subsampling_->factor() + 1;
+  }
   const EncoderOptions& options() const { return options_; }
 
  private:
@@ -120,9 +132,13 @@ class Encoder : public torch::nn::Module {
     torch::Tensor lens;
   };
   Prepared Prepare(const torch::Tensor& features, const torch::Tensor& lens, const Reach* reach);
+  void LayOutInChunks(const Reach& reach, Prepared& p) const;
+  // Throws Error where it does not suit the encoder.
+  void CheckReach(const Reach& reach) const;
   // (N, T, C) -> (N, ceil(T / factor)) mean energy over the frames of each encoder frame.
   torch::Tensor Energy(const torch::Tensor& features, int64_t frames) const;
   bool IsIntermediate(size_t layer) const;
+  size_t IntermediatesBefore(size_t layer) const;
   // Whether frames leave behind this block (from 0).
   bool SkipsBehind(size_t layer) const { return static_cast<int>(layer) + 1 == skipper_.from_layer(); }
   torch::Tensor BlankOf(const torch::Tensor& x, const BlankProbability& blank) const;
@@ -134,6 +150,8 @@ class Encoder : public torch::nn::Module {
   std::vector<BlockState> StartBlocks(const Reach* reach) const;
   // Subsampling and gate.
   GatedFrames Begin(const EncoderStep& step);
+  // What the blocks take of one stream: its next frames, or chunks with their right context.
+  static std::vector<BlockStep> BlockSteps(GatedFrames fresh, bool final, EncoderState& state);
 
   EncoderOptions options_;
   Pattern pattern_;

@@ -151,7 +151,22 @@ AttentionInputs SelfAttention::Inputs(const Tensor& x, const FrameContext& conte
   return in;
 }
 
+Tensor SelfAttention::AttendInChunks(const Projected& p, const FrameContext& context) const {
+  const ChunkLayout& layout = *context.layout;
+  std::vector<Tensor> heads;
+  for (const auto& [keys, plan] : layout.attention) {
+    const auto chunk = static_cast<int64_t>(heads.size());
+    AttentionInputs in{.q = p.q.narrow(2, chunk * layout.rows_per_chunk, layout.rows_per_chunk),
+                       .k = p.k.index_select(2, keys),
+                       .v = p.v.index_select(2, keys)};
+    if (context.log_gate.defined()) in.bias = context.log_gate.index_select(1, keys);
+    heads.push_back(HybridAttention(in, plan));
+  }
+  return torch::cat(heads, 2);
+}
+
 Tensor SelfAttention::forward(const Tensor& x, const FrameContext& context) {
+  if (context.layout) return Output(AttendInChunks(Project(x, context.rotary), context), ForInference(*this, x));
   return Output(HybridAttention(Inputs(x, context), context.plan), ForInference(*this, x));
 }
 
@@ -259,6 +274,15 @@ void SelfAttention::Forget(SelfAttentionState& state) const {
   }
 }
 
+void SelfAttention::GiveBack(int64_t frames, SelfAttentionState& state) {
+  const int64_t kept = state.k.size(2) - frames;
+  state.received = state.next_query = state.key_positions[static_cast<size_t>(kept)];
+  state.k = state.k.narrow(2, 0, kept);
+  state.v = state.v.narrow(2, 0, kept);
+  if (state.log_gate.defined()) state.log_gate = state.log_gate.narrow(1, 0, kept);
+  state.key_positions.resize(static_cast<size_t>(kept));
+}
+
 FramePositions FramePositions::Range(int64_t first, int64_t num) {
   FramePositions positions{.at = std::vector<int64_t>(static_cast<size_t>(num)), .received = first + num};
   std::iota(positions.at.begin(), positions.at.end(), first);
@@ -279,7 +303,8 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
   state.received = positions.received;
 
   const Pattern& pattern = PatternOf(state);
-  const int64_t ready = step.final ? state.received : std::max(pattern.ReadyQueries(state.received), state.next_query);
+  const bool all_out = step.final || step.ahead > 0;
+  const int64_t ready = all_out ? state.received : std::max(pattern.ReadyQueries(state.received), state.next_query);
   if (ready == state.next_query) return {};
   const auto pending_end = std::lower_bound(state.pending_positions.begin(), state.pending_positions.end(), ready);
   const int64_t count = pending_end - state.pending_positions.begin();
@@ -315,6 +340,7 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
     state.pending_positions.erase(state.pending_positions.begin(), pending_end);
   }
   state.next_query = ready;
+  if (step.ahead > 0) GiveBack(step.ahead, state);
   Forget(state);
   return heads;
 }

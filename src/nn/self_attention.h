@@ -10,6 +10,7 @@
 
 #include "src/attention/hybrid_attention.h"
 #include "src/nn/block_selector.h"
+#include "src/nn/chunk_layout.h"
 #include "src/nn/key_cells.h"
 #include "src/nn/linear.h"
 #include "src/nn/memory_bank.h"
@@ -25,7 +26,9 @@ struct FrameContext {
   torch::Tensor log_gate;  // (N, T') float; undefined: no gate
   AttentionPlan plan;
   RotaryTable rotary;
-  int64_t convolution_chunk = 0;  // Reach::convolution_chunk
+  int64_t convolution_chunk = 0;  // Reach::chunk_frames
+  // With right context T' are rows of it, and it has the plans. Null: none.
+  std::shared_ptr<const ChunkLayout> layout;
 };
 
 // Which frames of a stream come next: all from `received` of the call before up to `received` of this one, but for
@@ -65,6 +68,7 @@ struct SelfAttentionStep {
   torch::Tensor log_gate;  // (N, t), or undefined
   const FramePositions* positions = nullptr;
   bool final = false;
+  int64_t ahead = 0;  // see BlockStep
   SelfAttentionState* state = nullptr;
 };
 
@@ -92,6 +96,8 @@ class SelfAttention : public torch::nn::Module {
   Projected Project(const torch::Tensor& x, const RotaryTable& rotary);
   // The heads of the frames that became ready, (N, H, t', d); undefined: none.
   torch::Tensor Attend(const Projected& p, const SelfAttentionStep& step);
+  // The same of a whole batch in chunks with right context.
+  torch::Tensor AttendInChunks(const Projected& p, const FrameContext& context) const;
   AttentionInputs Inputs(const torch::Tensor& x, const FrameContext& context);
   torch::Tensor Output(const torch::Tensor& heads, bool inference);  // (N, H, T', d) -> (N, T', D)
 
@@ -112,6 +118,8 @@ class SelfAttention : public torch::nn::Module {
                        SelfAttentionState& state);
   SelectedBlocks SelectInStream(int64_t first_query, int64_t num_queries, const SelfAttentionState& state) const;
   torch::Tensor MemoryInStream(int64_t ready, SelfAttentionState& state);
+  // The last frames come again: as if they had not been there.
+  static void GiveBack(int64_t frames, SelfAttentionState& state);
   void Forget(SelfAttentionState& state) const;
   const Pattern& PatternOf(const SelfAttentionState& state) const { return state.pattern ? *state.pattern : pattern_; }
 

@@ -23,7 +23,7 @@ class Service : public RecognitionService {
              .language = options.language,
              .sample_rate = model_->sample_rate(),
              .encoder_frame_s = model_->encoder_frame_s(),
-             .default_latency_ms = options.latency_ms,
+             .default_latency_ms = options.latency.latency_ms,
              .max_streams = options.max_streams};
   }
 
@@ -32,8 +32,10 @@ class Service : public RecognitionService {
   std::unique_ptr<LiveStream> OpenStream(const StreamOptions& options, StreamListener listener) override {
     StreamRecognizerOptions o{
         .sample_rate = options.sample_rate, .decoder = options_.decoder, .endpoint = options_.endpoint};
-    const int latency_ms = options.latency_ms != 0 ? options.latency_ms : options_.latency_ms;
-    if (latency_ms != 0) o.reach = ReachForLatency(*model_, latency_ms);
+    LatencyOptions latency = options_.latency;
+    if (options.latency_ms != 0 && options.latency_ms != latency.latency_ms)
+      latency = {.latency_ms = options.latency_ms, .left_context_ms = latency.left_context_ms};
+    if (latency.latency_ms != 0) o.reach = ReachForLatency(*model_, latency);
     return streams_.Open(o, std::move(listener));
   }
 
@@ -65,7 +67,7 @@ class Service : public RecognitionService {
 void ServiceOptions::Visit(OptionVisitor& v) {
   v.Field("name", name);
   v.Field("language", language);
-  v.Field("latency_ms", latency_ms);
+  latency.Visit(v);
   v.Field("max_streams", max_streams);
   v.Field("recording_workers", recording_workers);
   v.Field("max_waiting_recordings", max_waiting_recordings);
@@ -75,22 +77,13 @@ void ServiceOptions::Visit(OptionVisitor& v) {
 }
 
 void ServiceOptions::Validate() const {
-  if (latency_ms < 0) Throw("latency_ms is {}, expected 0 (the default) or more", latency_ms);
+  latency.Validate();
   if (max_streams < 1) Throw("max_streams is {}, expected 1 or more", max_streams);
   if (recording_workers < 1) Throw("recording_workers is {}, expected 1 or more", recording_workers);
   if (max_waiting_recordings < 1) Throw("max_waiting_recordings is {}, expected 1 or more", max_waiting_recordings);
   if (threads < 0) Throw("threads is {}, expected 0 (all) or more", threads);
   decoder.Validate();
   endpoint.Validate();
-}
-
-Reach ReachForLatency(const AsrModel& model, int latency_ms) {
-  const double frame_ms = 1000 * model.encoder_frame_s();
-  if (latency_ms < frame_ms || latency_ms > 30000)
-    Throw("a latency of {} ms; this model takes {:.0f} (one encoder frame) to 30000", latency_ms, frame_ms);
-  return MakeReach(model.network().encoder().pattern(),
-                   {.chunk_frames = static_cast<int64_t>(latency_ms / frame_ms + 1e-9),
-                    .left_frames = model.config().dynamic_chunk.StreamLeftFrames()});
 }
 
 std::unique_ptr<RecognitionService> MakeRecognitionService(std::shared_ptr<const AsrModel> model,
@@ -100,13 +93,13 @@ std::unique_ptr<RecognitionService> MakeRecognitionService(std::shared_ptr<const
   const bool chunked = model->config().dynamic_chunk.probability > 0;
   // Full attention would have the whole stream wait for its end.
   const bool bounded = model->network().encoder().pattern().Bounded();
-  if (o.latency_ms == 0 && (chunked || !bounded)) o.latency_ms = kDefaultLatency_ms;
-  if (o.latency_ms != 0) {
-    ReachForLatency(*model, o.latency_ms);  // throws now what each stream would throw
+  if (o.latency.latency_ms == 0 && (chunked || !bounded)) o.latency.latency_ms = kDefaultLatency_ms;
+  if (o.latency.latency_ms != 0) {
+    ReachForLatency(*model, o.latency);  // throws now what each stream would throw
     if (!chunked)
       LogWarning(
           "this model was not trained in chunks (model.dynamic_chunk): with a latency of {} ms it will miss words",
-          o.latency_ms);
+          o.latency.latency_ms);
   }
   return std::make_unique<Service>(std::move(model), o);
 }

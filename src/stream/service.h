@@ -14,7 +14,7 @@
 #include "src/decode/endpoint.h"
 #include "src/decode/stream_decoder.h"
 #include "src/model/asr_model.h"
-#include "src/nn/reach.h"
+#include "src/model/latency.h"
 #include "src/stream/recognition_service.h"
 
 namespace earshot {
@@ -23,8 +23,8 @@ struct ServiceOptions {
   // What clients ask for.
   std::string name = "earshot";
   std::string language = "en";
-  // Of streams that name none. 0: 320 where the model was trained in chunks, else what its pattern takes.
-  int latency_ms = 0;
+  // Of streams that name none. 0: 320 ms where the model was trained in chunks, else what its pattern takes.
+  LatencyOptions latency;
   // Streams at a time; one more is refused.
   int max_streams = 100;
   // Recordings that are transcribed at a time, each on one core, and those that may wait besides.
@@ -38,10 +38,6 @@ struct ServiceOptions {
   // Throws Error that names the key.
   void Validate() const;
 };
-
-// The chunk that fits a latency: `latency_ms` of whole encoder frames, one at least. Left context is the most that the
-// model was trained with. Throws Error where the model's pattern cannot be chunked, or the latency is out of range.
-Reach ReachForLatency(const AsrModel& model, int latency_ms);
 
 // Throws Error when the options do not suit the model.
 std::unique_ptr<RecognitionService> MakeRecognitionService(std::shared_ptr<const AsrModel> model,

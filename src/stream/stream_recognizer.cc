@@ -21,8 +21,6 @@ StreamRecognizer::StreamRecognizer(std::shared_ptr<const AsrModel> model, const 
     : model_(std::move(model)),
       options_(options),
       edge_(model_->EdgePadding()),
-      factor_(model_->config().encoder.subsampling.factor),
-      span_(factor_ == 4 ? 7 : 15),
       frame_s_(model_->encoder_frame_s()),
       gated_(model_->config().encoder.gate.kind != GateKind::kOff),
       endpoint_(options.endpoint, model_->encoder_frame_s()) {
@@ -32,6 +30,7 @@ StreamRecognizer::StreamRecognizer(std::shared_ptr<const AsrModel> model, const 
   for (const PatternTerm& term : pattern.terms()) {
     if (term.kind == PatternKind::kLocal) chunk_ = std::max(chunk_, term.chunk);
   }
+  if (options.reach) right_ = options.reach->right_frames;
   Begin();
 }
 
@@ -91,16 +90,16 @@ void StreamRecognizer::Clear() {
 int64_t StreamRecognizer::ReadyFrames() const {
   const int64_t ready = features_->NumFramesReady();
   if (input_finished_) return ready;
-  // Encoder frame t needs the features up to factor t + span - 1.
-  const int64_t encoder_frames = ready < span_ ? 0 : (ready - span_) / factor_ + 1;
-  const int64_t whole = encoder_frames / chunk_ * chunk_;
-  return whole == 0 ? 0 : (whole - 1) * factor_ + span_;
+  const Encoder& encoder = model_->network().encoder();
+  const int64_t chunks = std::max<int64_t>(0, encoder.WholeFrames(ready) - right_) / chunk_;
+  return chunks == 0 ? 0 : encoder.FeaturesFor(chunks * chunk_ + right_);
 }
 
 bool StreamRecognizer::Ready() const { return !computed_all_ && (ReadyFrames() > given_ || input_finished_); }
 
 EncoderStep StreamRecognizer::Next() {
-  const auto most = std::max<int64_t>(1, static_cast<int64_t>(kLongestStep_s / frame_s_) / chunk_) * chunk_ * factor_;
+  const int64_t factor = model_->config().encoder.subsampling.factor;
+  const auto most = std::max<int64_t>(1, static_cast<int64_t>(kLongestStep_s / frame_s_) / chunk_) * chunk_ * factor;
   const int64_t ready = ReadyFrames(), end = std::min(ready, given_ + most);
   EncoderStep step{.final = input_finished_ && end == features_->NumFramesReady(), .state = &state_};
   if (end > given_) {

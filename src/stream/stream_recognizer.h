@@ -76,7 +76,7 @@ class StreamRecognizer {
   StreamRecognizerOptions options_;
   std::vector<float> edge_;
   int64_t chunk_ = 1;  // encoder frames that are computed at a time
-  int64_t factor_ = 1, span_ = 1;
+  int64_t right_ = 0;  // its right context
   double frame_s_ = 0;
   bool gated_ = false;
 

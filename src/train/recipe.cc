@@ -44,7 +44,7 @@ void TrainOptions::Visit(OptionVisitor& v) {
   v.Group("schedule", schedule);
   v.Group("loss", loss);
   v.Field("evaluate_every", evaluate_every);
-  v.Field("evaluate_chunks", evaluate_chunks);
+  v.Field("evaluate_latencies_ms", evaluate_latencies_ms);
   v.Field("keep_checkpoints", keep_checkpoints);
   v.Field("save_every", save_every);
   v.Field("average_best", average_best);
@@ -59,7 +59,7 @@ void TrainOptions::Validate() const {
   at_least("accumulate", accumulate, 1);
   at_least("workers", workers, 0);
   at_least("evaluate_every", evaluate_every, 1);
-  for (const int frames : evaluate_chunks) at_least("evaluate_chunks", frames, 1);
+  for (const int latency_ms : evaluate_latencies_ms) at_least("evaluate_latencies_ms", latency_ms, 1);
   at_least("keep_checkpoints", keep_checkpoints, 1);
   at_least("save_every", save_every, 1);
   at_least("average_best", average_best, 1);
@@ -91,8 +91,8 @@ void Recipe::Validate() const {
           data.augment.wave.sample_rate, rate);
   }
   const LossOptions& loss = train.loss;
-  if (!train.evaluate_chunks.empty() && model.dynamic_chunk.probability == 0)
-    Throw("train.evaluate_chunks is given, but model.dynamic_chunk.probability is 0: the model knows no chunks");
+  if (!train.evaluate_latencies_ms.empty() && model.dynamic_chunk.probability == 0)
+    Throw("train.evaluate_latencies_ms is given, but model.dynamic_chunk.probability is 0: the model knows no chunks");
   if (loss.distillation_weight > 0 && model.dynamic_chunk.probability == 0)
     Throw("train.loss.distillation_weight is {}, but model.dynamic_chunk.probability is 0: nothing is seen in chunks",
           loss.distillation_weight);

@@ -66,9 +66,9 @@ struct TrainOptions {
   LossOptions loss;
   // Epochs between evaluations on dev; the last epoch is always evaluated.
   int evaluate_every = 1;
-  // Dev is heard in chunks of so many encoder frames as well (model.dynamic_chunk); a model is then as good as the mean
-  // of its error rates.
-  std::vector<int> evaluate_chunks;
+  // Dev is heard at these latencies as well (model.dynamic_chunk), as a stream would hear it; a model is then as good
+  // as the mean of its error rates.
+  std::vector<int> evaluate_latencies_ms;
   // Checkpoints that are kept for resuming, and epochs between them. A stopped run saves at once.
   int keep_checkpoints = 2;
   int save_every = 1;

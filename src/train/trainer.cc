@@ -17,6 +17,7 @@
 #include "src/base/progress_bar.h"
 #include "src/model/average.h"
 #include "src/model/device.h"
+#include "src/model/latency.h"
 #include "src/train/checkpoint.h"
 #include "src/train/evaluate.h"
 #include "src/train/tensorboard.h"
@@ -68,7 +69,7 @@ class Trainer::Impl {
   void Step(const std::vector<Batch>& batches, Progress& progress);
   void ReportStep(const Progress& progress, ProgressBar& bar);
   void FinishEpoch(Progress& progress);
-  double EvaluateInChunks(const AsrModel& model, int frames) const;
+  double EvaluateAt(const AsrModel& model, int latency_ms) const;
   // Notes the error rate of the averaged weights on dev in the line; keeps the model when it is among the best.
   void EvaluateEpoch(nlohmann::json& line);
   std::string FinishModel();
@@ -280,10 +281,8 @@ const AsrModel& Trainer::Impl::AveragedModel() {
   return *averaged_;
 }
 
-double Trainer::Impl::EvaluateInChunks(const AsrModel& model, int frames) const {
-  const Reach reach =
-      MakeReach(model.network().encoder().pattern(),
-                {.chunk_frames = frames, .left_frames = recipe_.model.dynamic_chunk.StreamLeftFrames()});
+double Trainer::Impl::EvaluateAt(const AsrModel& model, int latency_ms) const {
+  const Reach reach = ReachForLatency(model, {.latency_ms = latency_ms});
   return Evaluate(model, data_.dev, {.normalize = recipe_.data.normalize, .workers = num_workers_, .reach = reach})
       .words.Rate();
 }
@@ -307,14 +306,14 @@ void Trainer::Impl::EvaluateEpoch(nlohmann::json& line) {
         state_.sampler.epoch, 100 * rate, evaluation.words.substitutions, evaluation.words.deletions,
         evaluation.words.insertions, evaluation.words.reference, 100 * evaluation.characters.Rate(),
         evaluation.mean_gate, evaluation.seconds_audio / std::max(1e-9, evaluation.seconds_wall));
-    for (const int frames : recipe_.train.evaluate_chunks) {
-      const double in_chunks = EvaluateInChunks(model, frames);
-      line[fmt::format("dev_wer_chunk_{}", frames)] = 100 * in_chunks;
-      events_->Scalar(fmt::format("dev/wer_chunk_{}", frames), state_.step, 100 * in_chunks);
-      LogInfo("epoch {}: in chunks of {} frames: dev WER {:.2f} %", state_.sampler.epoch, frames, 100 * in_chunks);
-      rate += in_chunks;
+    for (const int latency_ms : recipe_.train.evaluate_latencies_ms) {
+      const double streamed = EvaluateAt(model, latency_ms);
+      line[fmt::format("dev_wer_{}_ms", latency_ms)] = 100 * streamed;
+      events_->Scalar(fmt::format("dev/wer_{}_ms", latency_ms), state_.step, 100 * streamed);
+      LogInfo("epoch {}: at {} ms: dev WER {:.2f} %", state_.sampler.epoch, latency_ms, 100 * streamed);
+      rate += streamed;
     }
-    rate /= 1 + static_cast<double>(recipe_.train.evaluate_chunks.size());
+    rate /= 1 + static_cast<double>(recipe_.train.evaluate_latencies_ms.size());
     at::set_num_threads(threads);
   }
   const std::string name = EpochName(state_.sampler.epoch);

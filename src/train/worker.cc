@@ -47,10 +47,11 @@ std::optional<Reach> DrawReach(const DynamicChunkOptions& options, const Pattern
                            static_cast<size_t>(random.Uniform() * static_cast<double>(values.size())))];
   };
   const double low = std::log2(options.min_frames), high = std::log2(options.max_frames + 1);
-  const auto chunk = static_cast<int64_t>(std::exp2(low + random.Uniform() * (high - low)));
-  return MakeReach(pattern, {.chunk_frames = std::clamp<int64_t>(chunk, options.min_frames, options.max_frames),
+  auto chunk = static_cast<int64_t>(std::exp2(low + random.Uniform() * (high - low)));
+  chunk = std::clamp<int64_t>(chunk, options.min_frames, options.max_frames);
+  return MakeReach(pattern, {.chunk_frames = chunk,
                              .left_frames = one_of(options.left_frames),
-                             .lookahead_frames = one_of(options.lookahead_frames)});
+                             .right_frames = std::min<int64_t>(chunk, one_of(options.right_frames))});
 }
 
 }  // namespace

@@ -337,7 +337,8 @@ TEST_P(ConvolutionTest, StreamsAsTheWhole) {
       ConvolutionState state;
       std::vector<Tensor> parts;
       InPieces(frames, most, random, [&](int64_t begin, int64_t size, bool final) {
-        parts.push_back(convolution_->Stream(x.narrow(1, begin, size), final, state));
+        parts.push_back(
+            convolution_->Stream(x.narrow(1, begin, size), {.received = size, .final = final, .state = &state}));
         EXPECT_LE(state.inputs.size(1), GetParam().kernel + 2 * GetParam().chunk);
       });
       EXPECT_TRUE(TensorsMatch(torch::cat(parts, 1), whole, 1e-5)) << frames << " in pieces of up to " << most;

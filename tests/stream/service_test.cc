@@ -78,12 +78,13 @@ class Collected {
 };
 
 std::string Offline(const std::vector<float>& samples) {
-  const Transcriber transcriber(Model(), {.reach = ReachForLatency(*Model(), kLatency_ms)});
+  const Transcriber transcriber(Model(), {.reach = ReachForLatency(*Model(), {.latency_ms = kLatency_ms})});
   return transcriber.Transcribe(samples).text;
 }
 
 std::unique_ptr<RecognitionService> Service(int max_streams = 50) {
-  return MakeRecognitionService(Model(), {.latency_ms = kLatency_ms, .max_streams = max_streams, .threads = 2});
+  return MakeRecognitionService(Model(),
+                                {.latency = {.latency_ms = kLatency_ms}, .max_streams = max_streams, .threads = 2});
 }
 
 void Push(LiveStream& stream, const std::vector<float>& samples, uint64_t seed) {

@@ -264,7 +264,7 @@ TEST_F(TrainerTest, ChunksAreDistilledAndEvaluated) {
   recipe.model.encoder.dropout = 0;
   recipe.train.precision = Precision::kBFloat16;
   recipe.train.epochs = 1;
-  recipe.train.evaluate_chunks = {2, 4};
+  recipe.train.evaluate_latencies_ms = {80, 160};
   Train(recipe, "without");
   recipe.train.loss.distillation_weight = 1e-6;
   Train(recipe, "little");
@@ -275,8 +275,8 @@ TEST_F(TrainerTest, ChunksAreDistilledAndEvaluated) {
   EXPECT_NEAR(little.at("gradient_norm").get<double>(), without.at("gradient_norm").get<double>(),
               1e-2 * without.at("gradient_norm").get<double>());
   // How good a model is, is the mean of its error rates.
-  const double mean = (little.at("dev_wer").get<double>() + little.at("dev_wer_chunk_2").get<double>() +
-                       little.at("dev_wer_chunk_4").get<double>()) /
+  const double mean = (little.at("dev_wer").get<double>() + little.at("dev_wer_80_ms").get<double>() +
+                       little.at("dev_wer_160_ms").get<double>()) /
                       3;
   EXPECT_NEAR(100 * Newest("little").state.evaluated.begin()->second, mean, 1e-9);
 }

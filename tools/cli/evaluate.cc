@@ -36,7 +36,7 @@ constexpr int kBootstrapDraws = 10000;
 struct EvaluateArguments {
   ModelArguments model;
   std::string manifest, split, json, alignments, normalize = "auto";
-  int latency_ms = 0;  // 0: the model's own pattern
+  LatencyOptions latency;
 };
 
 LetterCase CaseOf(const std::string& option, const Tokenizer& tokenizer) {
@@ -215,7 +215,7 @@ nlohmann::json ToJson(const EvaluateArguments& arguments, const Evaluation& e, c
           {"normalize", arguments.normalize},
           {"precision", arguments.model.precision},
           {"set", arguments.model.sets},
-          {"latency_ms", arguments.latency_ms},
+          {"latency_ms", arguments.latency.latency_ms},
           {"wer", 100 * e.words.Rate()},
           {"wer_low", 100 * summary.wer.low},
           {"wer_high", 100 * summary.wer.high},
@@ -245,7 +245,8 @@ void RunEvaluate(EvaluateArguments arguments) {
   arguments.normalize = NameOf(normalize.letter_case);
   const Work before = WorkDone();
   EvaluateOptions options{.normalize = normalize, .progress = true};
-  if (arguments.latency_ms != 0) options.reach = ReachForLatency(*model, arguments.latency_ms);
+  arguments.latency.Validate();
+  if (arguments.latency.latency_ms != 0) options.reach = ReachForLatency(*model, arguments.latency);
   const Evaluation evaluation = EvaluateAll(model, utterances, options);
   const Work work = WorkDone() - before;
   for (const SkippedUtterance& s : evaluation.skipped) LogWarning("{} is skipped: {}", s.id, s.reason);
@@ -281,10 +282,8 @@ void AddEvaluate(CLI::App& app) {
       ->add_option("--normalize", arguments->normalize,
                    "letter case of both texts: upper, lower, none, or auto: the one that the model knows [auto]")
       ->type_name("NAME");
-  command
-      ->add_option("--latency-ms", arguments->latency_ms,
-                   "as a stream of this latency would hear it [the model's own pattern]")
-      ->type_name("MS");
+  AddLatencyOptions(*command, "as a stream of this latency would hear it [the model's own pattern]",
+                    arguments->latency);
   command->footer(Examples({
       {"earshot evaluate --model exp/an4/model --manifest data/an4/test.jsonl", "WER with its 95 % interval"},
       {"earshot evaluate --model models/an4 --manifest samples/manifest.jsonl --json wer.json --alignments errors.txt",

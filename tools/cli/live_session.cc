@@ -146,9 +146,8 @@ class LiveSession {
     }
     // A listener's last call may end after the stream does.
     const auto events = std::make_shared<EventQueue>();
-    const auto stream = service.OpenStream(
-        {.sample_rate = static_cast<double>(source.sample_rate()), .latency_ms = options_.latency_ms},
-        [events](StreamUpdate update) { events->Push(std::move(update)); });
+    const auto stream = service.OpenStream({.sample_rate = static_cast<double>(source.sample_rate())},
+                                           [events](StreamUpdate update) { events->Push(std::move(update)); });
     if (!stream) Throw("{}: all streams of the recognition service are taken", source.description());
     LogInfo("listening to {}; Ctrl-C ends", source.description());
     Capture capture(source, *stream, options_.capture,

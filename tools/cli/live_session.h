@@ -18,8 +18,6 @@ namespace earshot {
 struct LiveSessionOptions {
   LiveForm form = LiveForm::kTerminal;
   bool partials = false;
-  // As StreamOptions has it.
-  int latency_ms = 0;
   CaptureOptions capture;
 };
 

@@ -29,7 +29,7 @@ struct MicArguments {
   std::string sample_format, save;
   bool list_devices = false, partials = false, json = false;
   int rate = 0, channels = 0;  // 0: the device's own, of a pipe 16000 and 1
-  int latency_ms = 0;
+  LatencyOptions latency;
   double duration_s = 0;
 };
 
@@ -56,7 +56,7 @@ void Check(const MicArguments& arguments) {
         "mic: standard input is a terminal, expected audio through a pipe: arecord -f S16_LE -r 16000 | earshot mic -");
   if (arguments.rate < 0 || arguments.channels < 0)
     Throw("mic: --rate {} --channels {}: expected more than 0", arguments.rate, arguments.channels);
-  if (arguments.latency_ms < 0) Throw("--latency-ms {}: expected more than 0", arguments.latency_ms);
+  arguments.latency.Validate();
   if (!(arguments.duration_s >= 0)) Throw("--duration {}: expected seconds, more than 0", arguments.duration_s);
   if (is_pipe && !arguments.sample_format.empty()) ParsePcmFormat(arguments.sample_format);
 }
@@ -82,6 +82,7 @@ void RunMic(const MicArguments& arguments) {
   // A device that is not there is told before a model is loaded; it records only once that is ready to hear.
   const std::unique_ptr<LiveSource> source = OpenInput(arguments);
   ServiceOptions service_options;
+  service_options.latency = arguments.latency;
   service_options.max_streams = 1;
   const std::unique_ptr<RecognitionService> service =
       MakeRecognitionService(LoadModel(arguments.model), service_options);
@@ -93,7 +94,6 @@ void RunMic(const MicArguments& arguments) {
     session.form = LiveForm::kLines;
   }
   session.partials = arguments.partials;
-  session.latency_ms = arguments.latency_ms;
   session.capture = {.duration_s = arguments.duration_s,
                      .save = arguments.save,
                      .max_queued_s = arguments.file.empty() ? 0 : kMaxQueuedS};
@@ -117,8 +117,8 @@ void AddMic(CLI::App& app) {
       ->type_name("N");
   command->add_option("--sample-format", arguments->sample_format, "of raw PCM: s16le or f32le [s16le]")
       ->type_name("NAME");
-  command->add_option("--latency-ms", arguments->latency_ms, "how long a sound may wait for its word [the model's]")
-      ->type_name("MS");
+  AddLatencyOptions(*command, "how long a sound may wait for its word [320, where the model was trained in chunks]",
+                    arguments->latency);
   command->add_option("--save", arguments->save, "a WAV file for what is heard")->type_name("FILE");
   command->add_option("--duration", arguments->duration_s, "seconds to listen [until Ctrl-C]")->type_name("S");
   command->add_flag("--partials", arguments->partials, "without a terminal: lines for words that may still change too");

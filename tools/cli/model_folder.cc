@@ -54,6 +54,18 @@ void AddModelOptions(CLI::App& command, ModelArguments& arguments) {
       ->allow_extra_args(false);
 }
 
+void AddLatencyOptions(CLI::App& command, const std::string& latency, LatencyOptions& options) {
+  command.add_option("--latency-ms", options.latency_ms, latency)->type_name("MS");
+  command
+      .add_option("--right-context-ms", options.right_context_ms,
+                  "of the latency, what is heard behind each chunk before its words are told [half]")
+      ->type_name("MS");
+  command
+      .add_option("--left-context-ms", options.left_context_ms,
+                  "what is heard before each chunk [the most that the model was trained with]")
+      ->type_name("MS");
+}
+
 std::shared_ptr<const AsrModel> LoadModel(const ModelArguments& arguments) {
   const std::string folder = FindModelFolder(arguments.folder);
   const torch::Device place = ParseDevice(arguments.device);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/model/asr_model.h"
+#include "src/model/latency.h"
 
 namespace earshot {
 
@@ -19,6 +20,9 @@ struct ModelArguments {
 
 // --model, --device, --precision, --set.
 void AddModelOptions(CLI::App& command, ModelArguments& arguments);
+
+// --latency-ms, --right-context-ms, --left-context-ms; `latency` says what the first is, and its default.
+void AddLatencyOptions(CLI::App& command, const std::string& latency, LatencyOptions& options);
 
 // given, unless it is empty; then $EARSHOT_MODEL, models/an4 of the working directory, or that of the source tree which
 // the program was built in. Throws Error that says how to name one when there is none.

@@ -137,10 +137,8 @@ void AddServe(CLI::App& app) {
       ->type_name("FILE")
       ->take_all()
       ->allow_extra_args(false);
-  command
-      ->add_option("--latency-ms", arguments->service.latency_ms,
-                   "how long a word may wait [320, where the model was trained in chunks]")
-      ->type_name("MS");
+  AddLatencyOptions(*command, "how long a sound may wait for its word [320, where the model was trained in chunks]",
+                    arguments->service.latency);
   command->add_option("--threads", arguments->service.threads, "threads that compute live streams [the cores]")
       ->type_name("N");
   command->add_option("--max-streams", arguments->service.max_streams, "live streams at a time [100]")->type_name("N");

@@ -40,8 +40,8 @@ struct TranscribeArguments {
   std::vector<std::string> files;
   ModelArguments model;
   std::string format = "txt", output_dir, vad;
-  int latency_ms = 0;  // 0: the model's own pattern
-  int threads = 0;     // 0: as many as there are cores
+  LatencyOptions latency;
+  int threads = 0;  // 0: as many as there are cores
 };
 
 std::string Stem(const std::string& path) { return path == "-" ? "stdin" : fs::path(path).stem().string(); }
@@ -110,9 +110,9 @@ class TranscribeJob {
       : arguments_(arguments),
         format_(ParseOutputFormat(arguments.format)),
         encoder_frame_s_(model->encoder_frame_s()),
-        transcriber_(
-            model, {.reach = arguments.latency_ms == 0 ? std::nullopt
-                                                       : std::optional(ReachForLatency(*model, arguments.latency_ms))}),
+        transcriber_(model, {.reach = arguments.latency.latency_ms == 0
+                                          ? std::nullopt
+                                          : std::optional(ReachForLatency(*model, arguments.latency))}),
         progress_(arguments.files),
         output_(arguments.files.size()) {}
 
@@ -251,10 +251,8 @@ void AddTranscribe(CLI::App& app) {
   command->add_option("--format", arguments->format, "txt, json, srt, vtt or ctm [txt]")->type_name("NAME");
   command->add_option("--vad", arguments->vad, "where speech is, instead of the words: rttm or json")
       ->type_name("NAME");
-  command
-      ->add_option("--latency-ms", arguments->latency_ms,
-                   "as a stream of this latency would hear it [the model's own pattern]")
-      ->type_name("MS");
+  AddLatencyOptions(*command, "as a stream of this latency would hear it [the model's own pattern]",
+                    arguments->latency);
   command->add_option("--output-dir", arguments->output_dir, "a folder: the recording's name with .srt and so on")
       ->type_name("DIR");
   command->add_option("--threads", arguments->threads, "CPU threads; each takes a recording [one for each core]")

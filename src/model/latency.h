@@ -1,0 +1,32 @@
+// How a stream of a given latency looks.
+//
+//   const Reach reach = ReachForLatency(*model, {.latency_ms = 320});
+//   EncoderState state = model->network().encoder().StartStream(&reach);
+#pragma once
+
+#include "src/base/options.h"
+#include "src/model/asr_model.h"
+#include "src/nn/reach.h"
+
+namespace earshot {
+
+// In milliseconds, rounded down to whole encoder frames.
+struct LatencyOptions {
+  // How long a sound may wait for its word: a chunk and its right context. 0: what the model's own pattern takes.
+  int latency_ms = 0;
+  // Of the latency, what is heard behind each chunk before its words are told, and computed once more with the next
+  // one. -1: half. 0: none, which is half the work and hears worse.
+  int right_context_ms = -1;
+  // What is heard before the chunk. 0: the most that the model was trained with.
+  int left_context_ms = 0;
+
+  void Visit(OptionVisitor& v);
+  // Throws Error that names the key.
+  void Validate() const;
+};
+
+// latency_ms is not 0. Where the encoder cannot have right context (it has memory, or skips frames), half of the
+// latency is none. Throws Error where the model's pattern cannot be chunked, or the options do not fit one another.
+Reach ReachForLatency(const AsrModel& model, const LatencyOptions& options);
+
+}  // namespace earshot
