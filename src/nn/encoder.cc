@@ -112,7 +112,7 @@ Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens, c
                          .to(p.x.device(), torch::kFloat)
                          .unsqueeze(2);
   }
-  const Tensor gate = gate_->forward(p.x, gate_->kind() == GateKind::kEnergy ? Energy(features, frames) : Tensor());
+  const Tensor gate = gate_->forward(p.x, gate_->HearsEnergy() ? Energy(features, frames) : Tensor());
   if (gate.defined()) {
     p.context.gate = gate.unsqueeze(2);
     p.context.log_gate = gate.log();
@@ -274,7 +274,7 @@ GatedFrames Encoder::Begin(const EncoderStep& step) {
   if (options_.input_scale != 1.0) x = x * options_.input_scale;
   GatedFrames frames{.x = x.to(torch::kFloat)};
   Tensor energy;
-  if (gate_->kind() == GateKind::kEnergy) {
+  if (gate_->HearsEnergy()) {
     energy = Energy(seen.narrow(1, 0, std::min(seen.size(1), x.size(1) * subsampling_->factor())), x.size(1));
   }
   const Tensor gate = gate_->forward(frames.x, energy);
@@ -333,7 +333,9 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
     for (size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(given[i]);
     return out;
   }
-  const RoundedRows rounded(steps.size() > 1 ? kBatchHeights : skipper_.enabled() ? kLeftOverHeights : 0);
+  const RoundedRows rounded(steps.size() > 1     ? kBatchHeights
+                            : skipper_.enabled() ? kLeftOverHeights
+                                                 : RoundedRows::kEvery);
   std::vector<BlockStep> blocks;
   std::vector<size_t> owners;  // the stream of each
   for (size_t i = 0; i < steps.size(); ++i) {

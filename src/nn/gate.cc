@@ -8,6 +8,7 @@ void GateOptions::Visit(OptionVisitor& v) {
   v.Enum("kind", kind, {{"off", GateKind::kOff}, {"energy", GateKind::kEnergy}, {"learned", GateKind::kLearned}});
   v.Field("hidden_dim", hidden_dim);
   v.Field("initial_bias", initial_bias);
+  v.Field("with_energy", with_energy);
   v.Field("energy_threshold", energy_threshold);
   v.Field("energy_slope", energy_slope);
   v.Field("floor", floor);
@@ -28,7 +29,10 @@ Gate::Gate(const GateOptions& options, int64_t dim) : options_(options) {
   output_ = register_module("output", torch::nn::Linear(options_.hidden_dim, 1));
   const torch::NoGradGuard no_grad;
   output_->weight.mul_(0.1);
-  output_->bias.fill_(options_.initial_bias);
+  output_->bias.fill_(options_.with_energy ? 0 : options_.initial_bias);
+  if (!options_.with_energy) return;
+  energy_slope_ = register_parameter("energy_slope", torch::full({1}, options_.energy_slope));
+  energy_threshold_ = register_parameter("energy_threshold", torch::full({1}, options_.energy_threshold));
 }
 
 torch::Tensor Gate::forward(const torch::Tensor& x, const torch::Tensor& energy) {
@@ -37,8 +41,9 @@ torch::Tensor Gate::forward(const torch::Tensor& x, const torch::Tensor& energy)
     case GateKind::kEnergy:
       return torch::sigmoid(options_.energy_slope * (energy - options_.energy_threshold)).clamp_min(options_.floor);
     case GateKind::kLearned: {
-      const torch::Tensor logit = output_(torch::silu(hidden_(norm_(x)))).squeeze(-1);
-      return torch::sigmoid(logit.to(torch::kFloat)).clamp_min(options_.floor);
+      torch::Tensor logit = output_(torch::silu(hidden_(norm_(x)))).squeeze(-1).to(torch::kFloat);
+      if (options_.with_energy) logit = logit + energy_slope_ * (energy - energy_threshold_);
+      return torch::sigmoid(logit).clamp_min(options_.floor);
     }
   }
   return {};

@@ -63,7 +63,8 @@ Activation Room(const Tensor& like, std::vector<int64_t> shape, ScalarType type)
   Activation out;
   const int64_t dim = shape.back(),
                 rows = std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>());
-  const Tensor all = torch::empty({RoundedRows::Of(rows), dim}, like.options().dtype(type));
+  const Tensor all =
+      torch::empty({RoundedRows::Of(rows, type == torch::kBFloat16 ? dim : 0), dim}, like.options().dtype(type));
   if (all.size(0) > rows) all.narrow(0, rows, all.size(0) - rows).zero_();
   out.values = all.narrow(0, 0, rows).view(shape);
   shape.pop_back();

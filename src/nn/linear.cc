@@ -152,7 +152,8 @@ Product PackedMatrix::Multiply(const Activation& x) const {
     return {.values = torch::empty(shape, x.values.options().dtype(type)), .scale = x.scale};
   }
   const int64_t count = rows.size(0);
-  const Tensor padded = WithRowsBehind(rows, RoundedRows::Of(count));
+  const Tensor padded =
+      WithRowsBehind(rows, RoundedRows::Of(count, input_type_ == torch::kBFloat16 ? rows.size(1) : 0));
   const auto whole = [&](const Tensor& product) { return product.narrow(0, 0, count).view(shape); };
   if (input_type_ == torch::kChar)
     return {.values = whole(MultiplyQuantized(padded, weight_, scale_, zeros_)), .scale = x.scale, .bias = bias_};

@@ -17,6 +17,7 @@ void LossOptions::Visit(OptionVisitor& v) {
   v.Field("gate_weight", gate_weight);
   v.Field("gate_target", gate_target);
   v.Field("gate_speech_weight", gate_speech_weight);
+  v.Field("gate_speech_level", gate_speech_level);
 }
 
 void LossOptions::Validate() const {
@@ -32,6 +33,8 @@ void LossOptions::Validate() const {
   if (!(gate_target >= 0 && gate_target <= 1))
     Throw("train.loss.gate_target is {}, expected between 0 and 1", gate_target);
   if (!(gate_speech_weight >= 0)) Throw("train.loss.gate_speech_weight is {}, expected 0 or more", gate_speech_weight);
+  if (!(gate_speech_level > 0 && gate_speech_level <= 1))
+    Throw("train.loss.gate_speech_level is {}, expected more than 0 and at most 1", gate_speech_level);
 }
 
 namespace {
@@ -77,13 +80,15 @@ Tensor FrameCrossEntropy(const Tensor& logits, const Tensor& labels, int num_vie
          num_views;
 }
 
-// Mean over the labelled frames of each utterance, summed over utterances and averaged over views.
-Tensor SpeechCrossEntropy(const Tensor& gate, const Tensor& labels, int num_views) {
+// Mean over the labelled frames of each utterance, summed over utterances and averaged over views. In speech a gate of
+// `level` or more is as good as 1.
+Tensor SpeechCrossEntropy(const Tensor& gate, const Tensor& labels, int num_views, double level) {
   const Tensor all = labels.narrow(1, 0, gate.size(1)).repeat({num_views, 1}).to(gate.device());
   const Tensor known = (all >= 0).to(torch::kFloat), speech = (all > 0).to(torch::kFloat);
   // A gate can be 1 in float; what is left of it must not be 0.
   constexpr double kLeast = 1e-6;
-  const Tensor each = speech * gate.clamp_min(kLeast).log() + (1 - speech) * (1 - gate).clamp_min(kLeast).log();
+  const Tensor each =
+      speech * (gate / level).clamp(kLeast, 1).log() + (1 - speech) * (1 - gate).clamp_min(kLeast).log();
   return -((each * known).sum(1) / known.sum(1).clamp_min(1)).sum() / num_views;
 }
 
@@ -132,7 +137,7 @@ Losses ComputeLosses(const CtcOutput& output, const CtcTargets& targets, int num
     total = total + options.gate_weight * over;
   }
   if (output.gate.defined() && output.gate.requires_grad() && options.gate_speech_weight > 0) {
-    const Tensor speech = SpeechCrossEntropy(output.gate, targets.frame_labels, num_views);
+    const Tensor speech = SpeechCrossEntropy(output.gate, targets.frame_labels, num_views, options.gate_speech_level);
     losses.gate_speech = speech.item<double>();
     total = total + options.gate_speech_weight * speech;
   }

@@ -31,6 +31,8 @@ struct LossOptions {
   // Binary cross-entropy of the learned gate against speech (1) and silence (0), in the frames where a word alignment
   // tells them apart: makes the gate the voice activity. Needs data.augment.splice.alignments.
   double gate_speech_weight = 0;
+  // Up to where speech draws it: beyond, what a frame is worth is left to the other losses. 1: none is left.
+  double gate_speech_level = 1;
   void Visit(OptionVisitor& v);
   void Validate() const;
 };

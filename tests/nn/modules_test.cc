@@ -95,6 +95,21 @@ TEST(GateTest, Kinds) {
   EXPECT_TRUE(TensorsMatch(g, torch::sigmoid(logit).squeeze(2), 1e-6));
 }
 
+TEST(GateTest, LearnedWithEnergyStartsAsTheEnergyGateAndLearnsBoth) {
+  torch::manual_seed(1);
+  const Tensor x = torch::randn({2, 5, 8}), energy = torch::linspace(-3, 3, 10).view({2, 5});
+  Gate gate({.kind = GateKind::kLearned, .hidden_dim = 4, .with_energy = true, .floor = 0.01}, 8);
+  EXPECT_TRUE(gate.HearsEnergy());
+  const Tensor by_energy = torch::sigmoid(4 * (energy + 0.8)).clamp_min(0.01), g = gate.forward(x, energy);
+  EXPECT_TRUE(TensorsMatch(g, by_energy, 0.05));
+  EXPECT_FALSE(TensorsMatch(g, by_energy, 1e-5));
+  g.sum().backward();
+  for (const auto& parameter : gate.named_parameters()) {
+    if (parameter.key() == "norm.bias") continue;
+    EXPECT_GT(parameter.value().grad().abs().sum().item<double>(), 0) << parameter.key();
+  }
+}
+
 class MemoryBankTest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {

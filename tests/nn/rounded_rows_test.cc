@@ -79,9 +79,33 @@ TEST(RoundedRows, HaveNumbersBehindThem) {
         const Activation activation = Convert(x, matrix.input_type());
         EXPECT_TRUE(TensorsMatch(matrix.Multiply(activation).Value(), expected, 1e-4)) << in << ", " << count;
         if (matrix.input_type() == torch::kFloat) continue;  // as it came
-        const int64_t behind = RoundedRows::Of(count) - count;
+        const int64_t width = matrix.input_type() == torch::kBFloat16 ? in : 0;
+        const int64_t behind = RoundedRows::Of(count, width) - count;
         const Tensor zeros = activation.values.as_strided({behind, in}, {in, 1}, count * in).to(torch::kFloat);
         EXPECT_EQ(zeros.count_nonzero().item<int64_t>(), 0) << in << ", " << count;
+      }
+    }
+  }
+}
+
+// Bit for bit: who is computed beside a stream changes no word of it.
+TEST(RoundedRows, AreTheSameWhateverStandsBeside) {
+  const torch::NoGradGuard no_grad;
+  for (const auto precision : {InferencePrecision::kBFloat16, InferencePrecision::kInt8}) {
+    for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{
+             {144, 432}, {144, 576}, {576, 144}, {144, 288}, {1440, 144}, {1024, 256}, {256, 1024}}) {
+      torch::manual_seed(7);
+      const PackedMatrix matrix(torch::randn({out, in}), torch::randn({out}), precision);
+      if (matrix.input_type() == torch::kFloat) continue;  // no bfloat16 here
+      const Tensor x = torch::randn({700, in});
+      const RoundedRows rounded(8);
+      const Tensor expected = matrix.Multiply(Convert(x, matrix.input_type())).Value();
+      for (const int64_t count : {1, 3, 8, 16, 30, 48, 64, 80, 100, 128, 150, 190, 230, 256, 300, 400, 511, 600}) {
+        for (const int64_t first : {int64_t{0}, 700 - count}) {
+          const Tensor some = matrix.Multiply(Convert(x.narrow(0, first, count), matrix.input_type())).Value();
+          EXPECT_TRUE(torch::equal(some, expected.narrow(0, first, count)))
+              << in << " to " << out << ", " << count << " rows from " << first;
+        }
       }
     }
   }

@@ -206,12 +206,21 @@ TEST_F(LossesTest, TheGateLearnsSpeechWhereItIsKnown) {
   EXPECT_GT(gate.grad()[0][2].item<double>(), 0);
   EXPECT_EQ(gate.grad()[1].abs().max().item<double>(), 0);
   EXPECT_EQ(gate.grad()[0][4].item<double>(), 0);
+
+  // Where speech has its level, silence alone counts.
+  LossOptions levelled = options;
+  levelled.gate_speech_level = 0.6;
+  EXPECT_NEAR(ComputeLosses(output, targets, 1, levelled).gate_speech, -std::log(0.2) / 3 - std::log(0.2), 1e-5);
+  levelled.gate_speech_level = 0.9;
+  EXPECT_NEAR(ComputeLosses(output, targets, 1, levelled).gate_speech,
+              -(2 * std::log(0.8 / 0.9) + std::log(0.2)) / 3 - std::log(0.2), 1e-5);
 }
 
 TEST(LossOptionsTest, WhatCannotBeIsNamed) {
   EXPECT_NO_THROW(LossOptions().Validate());
   EXPECT_THROW((LossOptions{.intermediate_weight = 1.5}.Validate()), Error);
   EXPECT_THROW((LossOptions{.consistency_weight = -1}.Validate()), Error);
+  EXPECT_THROW((LossOptions{.gate_speech_level = 0}.Validate()), Error);
   EXPECT_THROW((LossOptions{.distillation_weight = -1}.Validate()), Error);
   EXPECT_THROW((LossOptions{.frame_share = 0}.Validate()), Error);
   EXPECT_THROW((LossOptions{.gate_target = NAN}.Validate()), Error);
