@@ -15,7 +15,8 @@ struct LatencyOptions {
   // How long a sound may wait for its word: a chunk and its right context. 0: what the model's own pattern takes.
   int latency_ms = 0;
   // Of the latency, what is heard behind each chunk before its words are told, and computed once more with the next
-  // one. -1: half. 0: none, which is half the work and hears worse.
+  // one: the work of a stream grows by latency / (latency - right context). -1: three quarters, up to 480 ms, beyond
+  // which little is gained. 0: none, the least work, and hears worst.
   int right_context_ms = -1;
   // What is heard before the chunk. 0: the most that the model was trained with.
   int left_context_ms = 0;
@@ -25,8 +26,8 @@ struct LatencyOptions {
   void Validate() const;
 };
 
-// latency_ms is not 0. Where the encoder cannot have right context (it has memory, or skips frames), half of the
-// latency is none. Throws Error where the model's pattern cannot be chunked, or the options do not fit one another.
+// latency_ms is not 0. Where the encoder cannot have right context (it has memory, or skips frames), -1 is none. Throws
+// Error where the model's pattern cannot be chunked, or the options do not fit one another.
 Reach ReachForLatency(const AsrModel& model, const LatencyOptions& options);
 
 }  // namespace earshot

@@ -57,8 +57,9 @@ void AddModelOptions(CLI::App& command, ModelArguments& arguments) {
 void AddLatencyOptions(CLI::App& command, const std::string& latency, LatencyOptions& options) {
   command.add_option("--latency-ms", options.latency_ms, latency)->type_name("MS");
   command
-      .add_option("--right-context-ms", options.right_context_ms,
-                  "of the latency, what is heard behind each chunk before its words are told [half]")
+      .add_option(
+          "--right-context-ms", options.right_context_ms,
+          "of the latency, what is heard behind each chunk before its words are told [three quarters, up to 480]")
       ->type_name("MS");
   command
       .add_option("--left-context-ms", options.left_context_ms,
