@@ -162,7 +162,11 @@ void Forward(const Call& call, const Tensor& out, const Tensor& lse) {
       for (int64_t h = 0; h < kv_heads; h += heads_at_once) tasks.push_back({n, range, h, h + heads_at_once});
     }
   }
-  at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
+  // What a stream brings at a time is done before another thread has woken.
+  constexpr int64_t kLeastOfThread = 1 << 18;  // products of a query and a key, at the most
+  const int64_t of_task = std::min<int64_t>(kUnitQueries, call.q().size(2)) * call.k().size(2) * heads_at_once;
+  const int64_t grain = std::max<int64_t>(1, kLeastOfThread / std::max<int64_t>(1, of_task));
+  at::parallel_for(0, static_cast<int64_t>(tasks.size()), grain, [&](int64_t begin, int64_t end) {
     AttentionScratch scratch;
     KeyUnit unit;
     int64_t pairs = 0;

@@ -5,6 +5,7 @@
 #include "src/base/error.h"
 #include "src/nn/dropout.h"
 #include "src/nn/frame_queue.h"
+#include "src/nn/side_by_side.h"
 
 namespace earshot {
 
@@ -142,14 +143,16 @@ Product Convolution::StreamInfer(const Activation& normed, std::vector<Convoluti
   std::vector<int64_t> counts;
   for (const ConvolutionStep& step : steps) counts.push_back(step.received);
   const std::vector<Tensor> inputs = Split(Glu(expand_->Multiply(normed), {}), counts);
-  std::vector<Tensor> values, scales;
-  for (size_t i = 0; i < steps.size(); ++i) {
+  std::vector<Activation> outputs(steps.size());
+  ForEachStream(steps, [&](size_t i) {
     ConvolutionStep& step = steps[i];
     const Window window = Advance(inputs[i], step);
     step.completed = window.count;
-    if (window.count == 0 && steps.size() > 1) continue;
-    const Activation one = InferDepthwise(window, step.state->chunk);
-    values.push_back(one.values);
+    if (window.count > 0 || steps.size() == 1) outputs[i] = InferDepthwise(window, step.state->chunk);
+  });
+  std::vector<Tensor> values, scales;
+  for (const Activation& one : outputs) {
+    if (one.values.defined()) values.push_back(one.values);
     if (one.scale.defined()) scales.push_back(one.scale);
   }
   // Where no stream has any: none of the first.

@@ -6,6 +6,7 @@
 #include "src/base/error.h"
 #include "src/nn/dropout.h"
 #include "src/nn/frame_queue.h"
+#include "src/nn/side_by_side.h"
 
 namespace earshot {
 
@@ -15,6 +16,17 @@ namespace {
 
 // The gate of a frame that was left out, in a memory's softmax.
 constexpr double kLeastGate = 1e-30;
+
+// Keys that are forgotten at a time, at the least: what is seen no more costs little beside a copy of all that is.
+constexpr size_t kForgottenTogether = 32;
+
+// Keys or values (N, H, t, d), of which a frame's heads lie together: frames are appended and dropped.
+Tensor AppendFrames(const Tensor& past, const Tensor& fresh) {
+  return past.defined() ? torch::cat({past.transpose(1, 2), fresh.transpose(1, 2)}, 1).transpose(1, 2) : fresh;
+}
+Tensor SelectFrames(const Tensor& x, const Tensor& index) {
+  return x.transpose(1, 2).index_select(1, index).transpose(1, 2);
+}
 
 // Frames (N, t, ...) of a stream on the grid of all positions from first on: zeros for those that were left out.
 Tensor OnGrid(const Tensor& x, const FramePositions& positions, int64_t first, int64_t axis) {
@@ -256,10 +268,10 @@ void SelfAttention::Forget(SelfAttentionState& state) const {
     kept.push_back(static_cast<int64_t>(i));
     kept_positions.push_back(state.key_positions[i]);
   }
-  if (kept.size() < state.key_positions.size()) {
+  if (kept.size() + kForgottenTogether <= state.key_positions.size()) {
     const Tensor index = torch::tensor(kept, torch::kInt64).to(state.k.device());
-    state.k = state.k.index_select(2, index);
-    state.v = state.v.index_select(2, index);
+    state.k = SelectFrames(state.k, index);
+    state.v = SelectFrames(state.v, index);
     if (state.log_gate.defined()) state.log_gate = state.log_gate.index_select(1, index);
     state.key_positions = std::move(kept_positions);
   }
@@ -294,8 +306,8 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
   const FramePositions& positions = *step.positions;
   EARSHOT_CHECK(positions.size() == p.q.size(2), "{} positions for {} frames", positions.size(), p.q.size(2));
   state.pending_q = Append(state.pending_q, p.q, 2);
-  state.k = Append(state.k, p.k, 2);
-  state.v = Append(state.v, p.v, 2);
+  state.k = AppendFrames(state.k, p.k);
+  state.v = AppendFrames(state.v, p.v);
   if (step.log_gate.defined()) state.log_gate = Append(state.log_gate, step.log_gate, 1);
   state.key_positions.insert(state.key_positions.end(), positions.at.begin(), positions.at.end());
   state.pending_positions.insert(state.pending_positions.end(), positions.at.begin(), positions.at.end());
@@ -365,13 +377,14 @@ std::vector<Tensor> SelfAttention::StreamBatch(const std::vector<SelfAttentionSt
   const Projected all = Project(torch::cat(x, 1), {.cos = torch::cat(cos), .sin = torch::cat(sin)});
   const auto normed = Split(all.normed, counts), q = Split(all.q, counts, 2), k = Split(all.k, counts, 2),
              v = Split(all.v, counts, 2), plain_k = Split(all.plain_k, counts, 2);
-  std::vector<Tensor> heads;
+  std::vector<Tensor> attended(steps.size()), heads;
+  ForEachStream(steps, [&](size_t i) {
+    attended[i] = Attend({.normed = normed[i], .q = q[i], .k = k[i], .v = v[i], .plain_k = plain_k[i]}, steps[i]);
+  });
   std::vector<int64_t> ready;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    const Tensor attended =
-        Attend({.normed = normed[i], .q = q[i], .k = k[i], .v = v[i], .plain_k = plain_k[i]}, steps[i]);
-    ready.push_back(attended.defined() ? attended.size(2) : 0);
-    if (attended.defined()) heads.push_back(attended);
+  for (const Tensor& one : attended) {
+    ready.push_back(one.defined() ? one.size(2) : 0);
+    if (one.defined()) heads.push_back(one);
   }
   if (heads.empty()) return std::vector<Tensor>(steps.size(), x.front().narrow(1, 0, 0));
   return Split(Output(torch::cat(heads, 2), ForInference(*this, x.front())), ready);
