@@ -23,6 +23,7 @@ ChunkLayout MakeChunkLayout(const Reach& reach, int64_t frames, int64_t past, to
   const auto row_of = [&](int64_t frame) { return frame / size * rows + frame % size; };
   const int64_t none = layout.chunks * rows;
   std::vector<int64_t> given, there, convolution;
+  std::vector<int64_t> seen;  // frames before a chunk that it may see
   for (int64_t frame = 0; frame < frames; ++frame) given.push_back(row_of(frame));
   for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
     const int64_t first = chunk * size;
@@ -32,9 +33,10 @@ ChunkLayout MakeChunkLayout(const Reach& reach, int64_t frames, int64_t past, to
       keys.push_back(row);
       options.key_positions.push_back(frame);
     };
-    for (int64_t frame = 0; frame < first; ++frame) {
-      if (!reach.pattern.Forgettable(frame, first)) add(row_of(frame), frame);
-    }
+    const auto forgotten = [&](int64_t frame) { return reach.pattern.Forgettable(frame, first); };
+    seen.erase(std::remove_if(seen.begin(), seen.end(), forgotten), seen.end());
+    for (const int64_t frame : seen) add(row_of(frame), frame);
+    for (int64_t frame = first; frame < first + size; ++frame) seen.push_back(frame);
     for (int64_t frame = first - past; frame < first; ++frame) convolution.push_back(frame < 0 ? none : row_of(frame));
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t frame = first + i;
