@@ -23,8 +23,6 @@ void LatencyOptions::Validate() const {
     Throw("right_context_ms is {}, expected -1 (three quarters of the latency) or more", right_context_ms);
   if (left_context_ms < 0)
     Throw("left_context_ms is {}, expected 0 (what the model was trained with) or more", left_context_ms);
-  if (latency_ms == 0 && (right_context_ms >= 0 || left_context_ms > 0))
-    Throw("right_context_ms and left_context_ms are of a latency, but latency_ms is 0");
   if (latency_ms > 0 && right_context_ms >= latency_ms)
     Throw("right_context_ms is {} of a latency of {}, expected less", right_context_ms, latency_ms);
 }
@@ -45,6 +43,14 @@ Reach ReachForLatency(const AsrModel& model, const LatencyOptions& options) {
   const int64_t left = options.left_context_ms > 0 ? frames_of(options.left_context_ms)
                                                    : model.config().dynamic_chunk.StreamLeftFrames();
   return MakeReach(encoder.pattern(), {.chunk_frames = frames - right, .left_frames = left, .right_frames = right});
+}
+
+std::optional<Reach> ReachIfGiven(const AsrModel& model, const LatencyOptions& options) {
+  options.Validate();
+  if (options.latency_ms != 0) return ReachForLatency(model, options);
+  if (options.right_context_ms >= 0 || options.left_context_ms > 0)
+    Throw("right_context_ms and left_context_ms are of a latency, but latency_ms is not given");
+  return std::nullopt;
 }
 
 }  // namespace earshot

@@ -4,6 +4,8 @@
 //   EncoderState state = model->network().encoder().StartStream(&reach);
 #pragma once
 
+#include <optional>
+
 #include "src/base/options.h"
 #include "src/model/asr_model.h"
 #include "src/nn/reach.h"
@@ -29,5 +31,8 @@ struct LatencyOptions {
 // latency_ms is not 0. Where the encoder cannot have right context (it has memory, or skips frames), -1 is none. Throws
 // Error where the model's pattern cannot be chunked, or the options do not fit one another.
 Reach ReachForLatency(const AsrModel& model, const LatencyOptions& options);
+
+// The same; none where latency_ms is 0, and then no other may be given.
+std::optional<Reach> ReachIfGiven(const AsrModel& model, const LatencyOptions& options);
 
 }  // namespace earshot

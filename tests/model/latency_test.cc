@@ -15,8 +15,9 @@ using testing::HasSubstr;
 
 class LatencyTest : public testing::Test {
  protected:
-  // Frames of 40 ms.
-  Reach Of(const LatencyOptions& options, const std::string& pattern = "local(chunk=8,left=32)", int skip_from = 0) {
+  // Of frames of 40 ms.
+  std::shared_ptr<const AsrModel> Model(const std::string& pattern = "local(chunk=8,left=32)",
+                                        int skip_from = 0) const {
     ModelConfig config = TinyConfig();
     config.encoder.num_layers = 2;
     config.encoder.pattern = pattern;
@@ -24,13 +25,16 @@ class LatencyTest : public testing::Test {
     config.encoder.skip.from_layer = skip_from;
     config.dynamic_chunk.left_frames = {8, 24};
     const auto dim = static_cast<size_t>(config.features.fbank.num_mel_bins);
-    const AsrModel model(config, LetterTokenizer(folder_),
-                         GlobalCmvn{std::vector<float>(dim), std::vector<float>(dim, 1)});
-    return ReachForLatency(model, options);
+    const GlobalCmvn cmvn{std::vector<float>(dim), std::vector<float>(dim, 1)};
+    return std::make_shared<const AsrModel>(config, LetterTokenizer(folder_), cmvn);
+  }
+  template <class... Args>
+  Reach Of(const LatencyOptions& options, Args... model) const {
+    return ReachForLatency(*Model(model...), options);
   }
   std::string ErrorOf(const LatencyOptions& options) {
     try {
-      Of(options);
+      ReachIfGiven(*Model(), options);
     } catch (const Error& e) {
       return e.what();
     }
@@ -81,7 +85,8 @@ TEST_F(LatencyTest, WhatCannotBeIsNamed) {
   EXPECT_THAT(ErrorOf({.latency_ms = 320, .right_context_ms = 320}), HasSubstr("right_context_ms is 320"));
   EXPECT_THAT(ErrorOf({.latency_ms = 100, .right_context_ms = 90}), HasSubstr("leaves no encoder frame"));
   EXPECT_THAT(ErrorOf({.latency_ms = 320, .left_context_ms = -3}), HasSubstr("left_context_ms is -3"));
-  EXPECT_THAT(ErrorOf({.right_context_ms = 80}), HasSubstr("latency_ms is 0"));
+  EXPECT_THAT(ErrorOf({.right_context_ms = 80}), HasSubstr("latency_ms is not given"));
+  EXPECT_EQ(ErrorOf({}), "no error");
 }
 
 }  // namespace

@@ -245,8 +245,7 @@ void RunEvaluate(EvaluateArguments arguments) {
   arguments.normalize = NameOf(normalize.letter_case);
   const Work before = WorkDone();
   EvaluateOptions options{.normalize = normalize, .progress = true};
-  arguments.latency.Validate();
-  if (arguments.latency.latency_ms != 0) options.reach = ReachForLatency(*model, arguments.latency);
+  options.reach = ReachIfGiven(*model, arguments.latency);
   const Evaluation evaluation = EvaluateAll(model, utterances, options);
   const Work work = WorkDone() - before;
   for (const SkippedUtterance& s : evaluation.skipped) LogWarning("{} is skipped: {}", s.id, s.reason);

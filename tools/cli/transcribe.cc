@@ -110,9 +110,7 @@ class TranscribeJob {
       : arguments_(arguments),
         format_(ParseOutputFormat(arguments.format)),
         encoder_frame_s_(model->encoder_frame_s()),
-        transcriber_(model, {.reach = arguments.latency.latency_ms == 0
-                                          ? std::nullopt
-                                          : std::optional(ReachForLatency(*model, arguments.latency))}),
+        transcriber_(model, {.reach = ReachIfGiven(*model, arguments.latency)}),
         progress_(arguments.files),
         output_(arguments.files.size()) {}
 
