@@ -46,8 +46,8 @@ Reach ReachForLatency(const AsrModel& model, const LatencyOptions& options) {
 }
 
 std::optional<Reach> ReachIfGiven(const AsrModel& model, const LatencyOptions& options) {
-  options.Validate();
   if (options.latency_ms != 0) return ReachForLatency(model, options);
+  options.Validate();
   if (options.right_context_ms >= 0 || options.left_context_ms > 0)
     Throw("right_context_ms and left_context_ms are of a latency, but latency_ms is not given");
   return std::nullopt;

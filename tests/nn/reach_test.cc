@@ -93,6 +93,12 @@ void RunTogether(Encoder& encoder, std::vector<OneStream>& streams, Random& rand
   }
 }
 
+OneStream Start(const Encoder& encoder, const ReachOptions& options, int64_t frames) {
+  OneStream s{.reach = MakeReach(encoder.pattern(), options), .features = torch::randn({1, frames, kFeatures})};
+  s.state = encoder.StartStream(&s.reach);
+  return s;
+}
+
 EncoderOutput Whole(Encoder& encoder, const OneStream& s) {
   return encoder.forward(s.features, torch::full({1}, s.features.size(1), torch::kInt64), {}, {}, &s.reach);
 }
@@ -106,10 +112,8 @@ TEST(Reach, StreamsTogetherGiveWhatTheWholeGives) {
       Random random(3);
       std::vector<OneStream> streams;
       for (const int64_t chunk : {1, 3, 7, 16, 33}) {
-        OneStream s{.reach = MakeReach(encoder->pattern(), {.chunk_frames = chunk, .left_frames = 12})};
-        s.features = torch::randn({1, random.Index(300) + (chunk == 3 ? 0 : 40), kFeatures});
-        s.state = encoder->StartStream(&s.reach);
-        streams.push_back(std::move(s));
+        const int64_t frames = random.Index(300) + (chunk == 3 ? 0 : 40);
+        streams.push_back(Start(*encoder, {.chunk_frames = chunk, .left_frames = 12}, frames));
       }
       RunTogether(*encoder, streams, random);
       for (const OneStream& s : streams) {
@@ -133,11 +137,7 @@ TEST(Reach, StreamsWithRightContextGiveWhatTheWholeGives) {
       std::vector<OneStream> streams;
       for (const auto [chunk, right, frames] : std::vector<std::array<int64_t, 3>>{
                {1, 1, 90}, {2, 5, 203}, {3, 1, 0}, {4, 4, 160}, {7, 2, 3}, {16, 16, 260}, {33, 8, 301}, {4, 0, 77}}) {
-        OneStream s{
-            .reach = MakeReach(encoder->pattern(), {.chunk_frames = chunk, .left_frames = 12, .right_frames = right})};
-        s.features = torch::randn({1, frames, kFeatures});
-        s.state = encoder->StartStream(&s.reach);
-        streams.push_back(std::move(s));
+        streams.push_back(Start(*encoder, {.chunk_frames = chunk, .left_frames = 12, .right_frames = right}, frames));
       }
       RunTogether(*encoder, streams, random);
       for (const OneStream& s : streams) {

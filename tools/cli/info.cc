@@ -60,10 +60,8 @@ std::string Latency(const AsrModel& model) {
   const std::optional<int64_t> waited = FramesWaited(encoder);
   if (!waited) return "unlimited: the end of the recording is waited for";
   const FbankOptions& fbank = model.config().features.fbank;
-  const int factor = encoder.options().subsampling.factor;
-  const int span = factor == 4 ? 7 : 15;  // frames under one encoder frame, see subsampling.h
   const double most_ms =
-      static_cast<double>((*waited - 1) * factor + span - 1) * fbank.frame_shift_ms + fbank.frame_length_ms;
+      static_cast<double>(encoder.FeaturesFor(*waited) - 1) * fbank.frame_shift_ms + fbank.frame_length_ms;
   return fmt::format("at most {:.0f} ms from a sound to its frame: {} encoder frames and the front end", most_ms,
                      *waited);
 }
