@@ -55,7 +55,7 @@ void* AttentionScratch::Reserve(int64_t bytes) {
 void AttentionForward(SimdLevel level, const AttentionArguments& arguments, const KeyUnit& unit, int kv_head,
                       AttentionScratch& scratch) {
   Check(arguments, unit, kv_head);
-  if (arguments.type == KernelType::kFloat) level = std::min(level, SimdLevel::kAvx512);
+  if (arguments.type == KernelType::kFloat && level == SimdLevel::kAvx512Bf16) level = SimdLevel::kAvx512;
   switch (level) {
     case SimdLevel::kBaseline: return attention_baseline::Forward(arguments, View(unit), kv_head, scratch);
 #if defined(EARSHOT_X86_KERNELS)

@@ -194,7 +194,8 @@ class BackwardPass {
           for (int v = 0; v < kVectors; ++v) {
             const int at = key + v * kLanes, row = first_row + r + i;
             const FloatVector x = sums[i][v] * scale + Load(chunk_.bias + at) - Broadcast(rows_.lse[row]);
-            FloatVector weights = Exp2<true>(x);
+            // No weight is above 1; huge logits that the forward pass rounded otherwise may seem so.
+            FloatVector weights = Exp2<true>(x > 0 ? FloatVector{} : x);
             if (kCut) weights = KeepWhere(Visible(chunk_.first + at, chunk_.end + at, row), weights);
             Store(weights, weights_ + (r + i) * kStripStep + at);
           }

@@ -36,7 +36,8 @@ class ForwardPass {
   ForwardPass(const AttentionArguments& arguments, const KeyUnitView& unit, int kv_head, AttentionScratch& scratch)
       : arguments_(arguments), unit_(unit), kv_head_(kv_head) {
     const int d = arguments.head_dim;
-    const int64_t bytes_of_key = 4 * (KeyCells<Engine::kCell>(d) + ValueCells(d) / kValuesInCell<Engine::kCell>);
+    const int64_t bytes_of_key =
+        4 * (KeyCells<Engine::kCell>(d) + PackedValueCells<Engine::kCell>(d) / kValuesInCell<Engine::kCell>);
     chunk_groups_ = Least(kMaxChunkGroups, static_cast<int>(kChunkBytes / (bytes_of_key * kGroup)));
     const int64_t groups = (unit.num_keys + kGroup - 1) / kGroup;
     num_chunks_ = (groups + chunk_groups_ - 1) / chunk_groups_;
@@ -65,7 +66,7 @@ class ForwardPass {
     const int d = arguments_.head_dim;
     const int64_t groups = chunk_groups_ + Engine::kEmptyGroups, keys = groups * kGroup;
     chunk_.keys = arena.Take<float>(keys * KeyCells<Engine::kCell>(d));
-    chunk_.values = arena.Take<float>(keys / kValuesInCell<Engine::kCell> * ValueCells(d));
+    chunk_.values = arena.Take<float>(keys / kValuesInCell<Engine::kCell> * PackedValueCells<Engine::kCell>(d));
     chunk_.bias = arena.Take<float>(keys);
     chunk_.first = arena.Take<int32_t>(keys);
     chunk_.end = arena.Take<int32_t>(keys);
@@ -139,18 +140,27 @@ class ForwardPass {
     prefetch_.Clear();
     prefetch_.Add(HeadRow(out, type, frame, tile.head), out.frame_stride * size, nullptr, count, bytes);
     if (tile.end_row < unit_.num_queries) {
-      const ConstHeadsView &q = arguments_.q, &k = arguments_.k, &v = arguments_.v;
+      const ConstHeadsView& q = arguments_.q;
       prefetch_.Add(HeadRow(q, type, frame + kRows, tile.head), q.frame_stride * size, nullptr,
                     Least(kRows, unit_.num_queries - tile.end_row), bytes);
       const VisibleGroups& next = VisibleTo(tile.first_row / kRows + 1);
-      for (int i = next.count - 1; i >= 0; --i) {
-        const int group = next.group[i], first = group * kGroup;
-        if (chunk_.packed[group]) continue;
-        for (const ConstHeadsView* view : {&k, &v})
-          prefetch_.Add(HeadRow(*view, type, 0, kv_head_), view->frame_stride * size, chunk_.entries + first,
-                        Least(kGroup, chunk_.count - first), bytes);
-      }
+      for (int i = next.count - 1; i >= 0; --i)
+        if (!chunk_.packed[next.group[i]]) PlanGroup(next.group[i], kv_head_);
     }
+    if (num_chunks_ > 1 || kv_head_ + 1 == arguments_.kv_heads) return;
+    // What the first tile of the next head sees, a share by each tile: it is the most that is packed at once.
+    const int index = tile.first_row / kRows;
+    if (index == 0) first_groups_ = visible;
+    for (int i = first_groups_.count * index / num_tiles_; i < first_groups_.count * (index + 1) / num_tiles_; ++i)
+      PlanGroup(first_groups_.group[i], kv_head_ + 1);
+  }
+
+  void PlanGroup(int group, int kv_head) {
+    const int64_t size = arguments_.type == KernelType::kFloat ? 4 : 2;
+    const int first = group * kGroup, bytes = arguments_.head_dim * static_cast<int>(size);
+    for (const ConstHeadsView* view : {&arguments_.k, &arguments_.v})
+      prefetch_.Add(HeadRow(*view, arguments_.type, 0, kv_head), view->frame_stride * size, chunk_.entries + first,
+                    Least(kGroup, chunk_.count - first), bytes);
   }
 
   Tile TileOf(int head, int tile) const { return {head, tile * kRows, Least((tile + 1) * kRows, unit_.num_queries)}; }
@@ -257,6 +267,7 @@ class ForwardPass {
   Engine* engine_ = nullptr;
   VisibleGroups visible_[2];
   int visible_tile_[2] = {-1, -1};
+  VisibleGroups first_groups_;
   Prefetch prefetch_;
   bool careful_ = false;
   bool sees_[kUnitQueries];

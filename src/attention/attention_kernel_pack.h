@@ -6,8 +6,9 @@
 //   float   keys[c][k] = k_k[c]                     values[k][c] = v_k[c]
 //   bf16    keys[c][k] = (k_k[2 c], k_k[2 c + 1])   values[k][c] = (v_2k[c], v_2k+1[c])
 //
-// which is what tiles want too. Channels are padded with zeros to a multiple of 16 cells, lists of keys to whole groups
-// with rows of zeros that no query sees.
+// which is what tiles want too. Floats that tiles multiply are split into three bf16 (see Cell), whose rows stand one
+// after the other in place of one. Channels are padded with zeros to a multiple of 16 cells, lists of keys to whole
+// groups with rows of zeros that no query sees.
 #pragma once
 
 #include "src/attention/attention_kernel_lanes.h"
@@ -30,8 +31,29 @@ struct GroupRanges {
   int32_t hull_first[kSize], hull_end[kSize], core_first[kSize], core_end[kSize];
 };
 
-// What a source row is turned into.
-enum class Cell { kFloat, kShorts };
+// What a source row is turned into. kSplit: of floats, three rows of bf16 with 8 of the 24 bits of each significand,
+// which add up to it; six products of them, those of no less than 2^-16 of the whole, make one of floats.
+enum class Cell { kFloat, kShorts, kSplit };
+template <Cell kCell>
+constexpr int kParts = kCell == Cell::kSplit ? 3 : 1;
+template <Cell kCell>
+constexpr int kValuesInCell = kCell == Cell::kFloat ? 1 : 2;
+// As kRowStep, for rows of any kind.
+template <Cell kCell>
+constexpr int kCopyStep = kCell == Cell::kSplit ? kParts<kCell>* kMaxHeadDim / 2 + 16 : kRowStep;
+
+// What the upper half of x leaves of it: x - r is that half, and a bf16.
+EARSHOT_INLINE FloatVector BelowUpperHalf(FloatVector x) {
+  return x - reinterpret_cast<FloatVector>(reinterpret_cast<UnsignedVector>(x) & 0xffff0000u);
+}
+#if defined(__AVX512BF16__)
+// The upper halves of a and of b -> 32 bf16.
+EARSHOT_INLINE __m512i UpperHalves(__m512 a, __m512 b) {
+  alignas(64) static constexpr uint16_t kOdd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                    33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16(_mm512_castps_si512(a), _mm512_load_si512(kOdd), _mm512_castps_si512(b));
+}
+#endif
 
 EARSHOT_INLINE const char* HeadRow(const ConstHeadsView& view, KernelType type, int64_t frame, int head) {
   const int64_t size = type == KernelType::kFloat ? 4 : 2;
@@ -77,10 +99,27 @@ class Prefetch {
   int num_streams_ = 0, at_ = 0, streams_of_step_ = 0;
 };
 
-// d values of a row -> cells, zeros up to `padded` cells. No byte behind the row is read.
+// d values of a row -> cells, zeros up to `padded` cells (of split rows, a multiple of 16 for each part). No byte
+// behind the row is read.
 template <Cell kCell>
 EARSHOT_INLINE void LoadRow(KernelType type, const char* row, int d, int padded, float* cells) {
   int i = 0;
+#if defined(__AVX512BF16__)
+  if (kCell == Cell::kSplit) {
+    const int part = padded / kParts<kCell>;
+    const auto* from = reinterpret_cast<const float*>(row);
+    const auto load = [&](int first) {
+      const int count = Most(0, Least(kLanes, d - first));
+      return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), from + first);
+    };
+    for (; i < part; i += kLanes) {
+      __m512 low = load(2 * i), high = load(2 * i + kLanes);
+      for (int p = 0; p < kParts<kCell>; ++p, low = BelowUpperHalf(low), high = BelowUpperHalf(high))
+        _mm512_storeu_si512(cells + p * part + i, UpperHalves(low, high));
+    }
+    return;
+  }
+#endif
   if (kCell == Cell::kShorts) {
     auto* shorts = reinterpret_cast<uint16_t*>(cells);
     for (; i + 2 * kLanes <= d; i += 2 * kLanes)
@@ -169,7 +208,50 @@ EARSHOT_INLINE void InterleaveRows(const float* row_a, const float* row_b, int c
   }
 }
 
-// 16 rows of cells as they lie in memory, or, where they end within a vector or are of the other type, copies of them.
+#if defined(__AVX512BF16__)
+// What is left of x without the parts before kPart; the upper half is the part.
+template <int kPart>
+EARSHOT_INLINE __m512 FromPart(const float* x) {
+  FloatVector left = Load(x);
+#pragma GCC unroll 2
+  for (int p = 0; p < kPart; ++p) left = BelowUpperHalf(left);
+  return reinterpret_cast<__m512>(left);
+}
+
+// One part of 16 rows of 2 x `cells` floats -> (cells, 16). Row by row into a buffer and from there would be slower by
+// far: loads wait for stores to the same place in another page.
+template <int kPart>
+EARSHOT_INLINE void TransposePart(const float* const* rows, int cells, float* out) {
+  for (int c = 0; c < cells; c += kLanes) {
+    FloatVector block[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+      block[i] = reinterpret_cast<FloatVector>(
+          UpperHalves(FromPart<kPart>(rows[i] + 2 * c), FromPart<kPart>(rows[i] + 2 * c + kLanes)));
+    }
+    Transpose(block);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) Store(block[i], out + (c + i) * kGroup);
+  }
+}
+
+// Two rows of floats -> of each part, cells (a[c], b[c]).
+EARSHOT_INLINE void InterleaveParts(const float* a, const float* b, int cells, float* out) {
+  for (int c = 0; c < cells; c += kLanes) {
+    FloatVector left[2] = {Load(a + c), Load(b + c)};
+#pragma GCC unroll 3
+    for (int part = 0; part < kParts<Cell::kSplit>; ++part) {
+      const UnsignedVector pairs =
+          reinterpret_cast<UnsignedVector>(left[0]) >> 16 | (reinterpret_cast<UnsignedVector>(left[1]) & 0xffff0000u);
+      Store(reinterpret_cast<FloatVector>(pairs), out + part * cells + c);
+      for (FloatVector& x : left) x = BelowUpperHalf(x);
+    }
+  }
+}
+#endif
+
+// 16 rows of cells as they lie in memory, or, where they end within a vector or are of the other type, copies of them;
+// those to be split are of floats.
 template <Cell kCell>
 struct GroupRows {
   // Rows [0, count) of `view` at frames frame_of(i), zeros behind. cells: as wide as wanted, a multiple of 16 or, of
@@ -187,7 +269,8 @@ struct GroupRows {
       } else if (as_is) {
         rows[i] = reinterpret_cast<const float*>(HeadRow(view, type, frame_of(i), head));
       } else {
-        LoadRow<kCell>(type, HeadRow(view, type, frame_of(i), head), d, cells, copy);
+        LoadRow<kCell == Cell::kShorts ? kCell : Cell::kFloat>(type, HeadRow(view, type, frame_of(i), head), d, cells,
+                                                               copy);
       }
     }
   }
@@ -199,11 +282,13 @@ struct GroupRows {
 // Cells of a key and of a value row, padded.
 template <Cell kCell>
 constexpr int KeyCells(int head_dim) {
-  return RoundUp(kCell == Cell::kShorts ? (head_dim + 1) / 2 : head_dim, kGroup);
+  return kParts<kCell> * RoundUp((head_dim + kValuesInCell<kCell> - 1) / kValuesInCell<kCell>, kGroup);
 }
-constexpr int ValueCells(int head_dim) { return RoundUp(head_dim, kGroup); }
+constexpr int ValueCells(int head_dim) { return RoundUp(head_dim, kGroup); }  // of sums
 template <Cell kCell>
-constexpr int kValuesInCell = kCell == Cell::kShorts ? 2 : 1;
+constexpr int PackedValueCells(int head_dim) {  // parts of whole vectors of bf16
+  return kCell == Cell::kSplit ? kParts<kCell> * RoundUp(head_dim, 2 * kGroup) : ValueCells(head_dim);
+}
 
 // A part of a unit's keys.
 struct KeyChunk {
@@ -211,7 +296,7 @@ struct KeyChunk {
   int count = 0;  // entries
   int num_groups = 0;
   float* keys = nullptr;     // (groups, KeyCells, 16)
-  float* values = nullptr;   // (groups, 16 / P, ValueCells)
+  float* values = nullptr;   // (groups, 16 / P, PackedValueCells)
   float* bias = nullptr;     // (groups, 16) bias and score, times log2(e)
   int32_t* first = nullptr;  // (groups, 16) of the entries; first = end = 0 where there is none
   int32_t* end = nullptr;    // (groups, 16)
@@ -259,14 +344,29 @@ EARSHOT_INLINE void PackEntries(const AttentionArguments& arguments, int group, 
 
 template <Cell kCell>
 void PackGroup(const AttentionArguments& arguments, int kv_head, int group, const KeyChunk& chunk) {
-  const int d = arguments.head_dim, key_cells = KeyCells<kCell>(d), value_cells = ValueCells(d);
+  const int d = arguments.head_dim, key_cells = KeyCells<kCell>(d), value_cells = PackedValueCells<kCell>(d);
   const KeyEntry* entries = chunk.entries + static_cast<std::ptrdiff_t>(group) * kGroup;
   const int count = Most(0, Least(kGroup, chunk.count - group * kGroup));
   const auto frame_of = [&](int i) { return static_cast<int64_t>(entries[i].row); };
   GroupRows<kCell> group_rows;
-  group_rows.Set(arguments.k, arguments.type, kv_head, d, key_cells, count, frame_of);
-  TransposeGroup(group_rows.rows, key_cells, chunk.keys + static_cast<std::ptrdiff_t>(group) * key_cells * kGroup);
+  float* keys = chunk.keys + static_cast<std::ptrdiff_t>(group) * key_cells * kGroup;
   float* values = chunk.values + static_cast<std::ptrdiff_t>(group) * (kGroup / kValuesInCell<kCell>)*value_cells;
+#if defined(__AVX512BF16__)
+  if (kCell == Cell::kSplit) {
+    const int cells = key_cells / kParts<kCell>;
+    group_rows.Set(arguments.k, arguments.type, kv_head, d, 2 * cells, count, frame_of);
+    TransposePart<0>(group_rows.rows, cells, keys);
+    TransposePart<1>(group_rows.rows, cells, keys + cells * kGroup);
+    TransposePart<2>(group_rows.rows, cells, keys + 2 * cells * kGroup);
+    group_rows.Set(arguments.v, arguments.type, kv_head, d, 2 * cells, count, frame_of);
+    for (int i = 0; i < kGroup; i += 2)
+      InterleaveParts(group_rows.rows[i], group_rows.rows[i + 1], 2 * cells, values + i / 2 * value_cells);
+    chunk.packed[group] = true;
+    return;
+  }
+#endif
+  group_rows.Set(arguments.k, arguments.type, kv_head, d, key_cells, count, frame_of);
+  TransposeGroup(group_rows.rows, key_cells, keys);
   if (kCell == Cell::kFloat) {
     for (int i = 0; i < kGroup; ++i) {
       float* to = values + i * value_cells;

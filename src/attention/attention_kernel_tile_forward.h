@@ -25,80 +25,77 @@ EARSHOT_INLINE __m512 FastExp2(__m512 x) {
 // Products by tiles and exponentials by vectors take turns in phases of some pairs: the two were seen to wait for each
 // other where they are mixed more finely (tiles occupy one of the two units that multiply vectors). Two tiles of
 // queries are computed at a time, as keys come from the second-level cache no faster than one tile takes them.
+template <Cell kCellOf>
 struct TileEngine {
-  static constexpr Cell kCell = Cell::kShorts;
+  static constexpr Cell kCell = kCellOf;
+  static constexpr int kPartsOf = kParts<kCell>;
   static constexpr int kRows = 2 * kTileRows;
   static constexpr int kEmptyGroups = 1;             // the second of the last pair
   static constexpr int kMaxPairs = kMaxChunkGroups;  // all groups may be alone
   static constexpr int kPairKeys = 2 * kGroup;
-  static constexpr int kPhasePairs = 2;
+  // Whose weights stay in the first-level cache until they are multiplied.
+  static constexpr int kValuePairs = kPartsOf == 1 ? 16 : 4;
+  static constexpr int kWeightCells = kRows * kPairKeys / 2;  // of a pair's weights, or of a part of them
 
   void LoadQueries(const AttentionArguments& arguments, const KeyUnitView& unit, const Tile& tile) {
     const int d = arguments.head_dim, cells = KeyCells<kCell>(d);
     row_tiles = tile.end_row - tile.first_row > kTileRows ? 2 : 1;
-    if (tile.end_row - tile.first_row == row_tiles * kTileRows && d * 2 == cells * 4) {
-      query_rows = reinterpret_cast<const float*>(
-          HeadRow(arguments.q, arguments.type, unit.first_query + tile.first_row, tile.head));
-      query_step = arguments.q.frame_stride * 2;
-      return;
-    }
-    query_rows = copies;
-    query_step = kRowStep * 4;
-    for (int r = 0; r < row_tiles * kTileRows; ++r) {
-      const int64_t frame = unit.first_query + tile.first_row + r;
-      if (tile.first_row + r < tile.end_row) {
-        LoadRow<kCell>(arguments.type, HeadRow(arguments.q, arguments.type, frame, tile.head), d, cells,
-                       copies + r * kRowStep);
-      } else {
-        ZeroRow(cells, copies + r * kRowStep);
+    queries.part = cells / kPartsOf * 4;
+    if (kCell == Cell::kShorts && tile.end_row - tile.first_row == row_tiles * kTileRows && d * 2 == cells * 4) {
+      queries.at = HeadRow(arguments.q, arguments.type, unit.first_query + tile.first_row, tile.head);
+      queries.step = arguments.q.frame_stride * 2;
+    } else {
+      queries.at = copies;
+      queries.step = kCopyStep<kCell> * 4;
+      for (int r = 0; r < row_tiles * kTileRows; ++r) {
+        const int64_t frame = unit.first_query + tile.first_row + r;
+        if (tile.first_row + r < tile.end_row) {
+          LoadRow<kCell>(arguments.type, HeadRow(arguments.q, arguments.type, frame, tile.head), d, cells,
+                         copies + r * kCopyStep<kCell>);
+        } else {
+          ZeroRow(cells, copies + r * kCopyStep<kCell>);
+        }
       }
     }
+    queries.second = kTileRows * queries.step;
   }
 
   // queries x keys of the groups `group` and group + 1 -> to: (rows, 32).
-  template <int kRowTiles>
-  EARSHOT_INLINE void Multiply(const KeyChunk& chunk, int group, int key_cells, float* to) {
+  template <int kRowTiles, class Between>
+  EARSHOT_INLINE void Multiply(const KeyChunk& chunk, int group, int key_cells, float* to, Between&& between) {
     const float* keys = chunk.keys + static_cast<std::ptrdiff_t>(group) * key_cells * kGroup;
-    const auto* second_rows =
-        reinterpret_cast<const float*>(reinterpret_cast<const char*>(query_rows) + kTileRows * query_step);
-    TileZero<0>();
-    TileZero<1>();
-    if (kRowTiles == 2) {
-      TileZero<2>();
-      TileZero<3>();
+    const int part = key_cells / kPartsOf;
+    ZeroSums();
+    for (int c = 0; c < part; c += 16) {
+      MultiplyAddOperands<kPartsOf, kRowTiles, 2>(
+          {static_cast<const char*>(queries.at) + c * 4, queries.step, queries.second, queries.part},
+          {keys + c * kGroup, kGroup * 4, key_cells * kGroup * 4, part * kGroup * 4}, between);
     }
-    for (int c = 0; c < key_cells; c += 16) {
-      TileLoadBytes<4>(query_rows + c, query_step);
-      TileLoad<6>(keys + c * kGroup, kGroup);
-      TileMultiplyAdd<0, 4, 6>();
-      TileLoad<7>(keys + (key_cells + c) * kGroup, kGroup);
-      TileMultiplyAdd<1, 4, 7>();
-      if (kRowTiles == 1) continue;
-      TileLoadBytes<5>(second_rows + c, query_step);
-      TileMultiplyAdd<2, 5, 6>();
-      TileMultiplyAdd<3, 5, 7>();
+    StoreSumTiles<kRowTiles, 2>(to, kPairKeys, kTileRows * kPairKeys, kGroup);
+  }
+  template <class Between = Nothing>
+  EARSHOT_INLINE void Multiply(const KeyChunk& chunk, int group, int key_cells, float* to, Between&& between = {}) {
+    if (row_tiles == 1) {
+      Multiply<1>(chunk, group, key_cells, to, between);
+    } else {
+      Multiply<2>(chunk, group, key_cells, to, between);
     }
-    TileStore<0>(to, kPairKeys);
-    TileStore<1>(to + kGroup, kPairKeys);
-    if (kRowTiles == 1) return;
-    TileStore<2>(to + kTileRows * kPairKeys, kPairKeys);
-    TileStore<3>(to + kTileRows * kPairKeys + kGroup, kPairKeys);
   }
 
-  // logits: (rows, 32) -> weights: (rows, 32) bf16, and their sums.
+  // logits: (rows, 32) -> weights: (rows, 32) bf16, of each part, and their sums.
   template <bool kOffset, bool kCut>
   EARSHOT_INLINE void Weigh(const KeyChunk& chunk, int group, int first_row, __m512 scale, const float* offsets,
-                            const float* logits, float* to) {
+                            const float* logits, float* to, int begin, int end) {
     const int at = group * kGroup;
     const __m512 bias[2] = {_mm512_loadu_ps(chunk.bias + at), _mm512_loadu_ps(chunk.bias + at + kGroup)};
 #pragma GCC unroll 4
-    for (int r = 0; r < row_tiles * kTileRows; ++r) {
+    for (int r = begin; r < end; ++r) {
       __m512 weights[2];
 #pragma GCC unroll 2
       for (int g = 0; g < 2; ++g) {
         __m512 x = _mm512_fmadd_ps(_mm512_load_ps(logits + r * kPairKeys + g * kGroup), scale, bias[g]);
         if (kOffset) x = _mm512_sub_ps(x, _mm512_set1_ps(offsets[r]));
-        weights[g] = FastExp2(x);
+        weights[g] = Exponential(x);
         if (kCut) {
           const int key = at + g * kGroup;
           const __m512i row = _mm512_set1_epi32(first_row + r);
@@ -108,77 +105,69 @@ struct TileEngine {
         }
       }
       row_sums[r] = row_sums[r] + reinterpret_cast<FloatVector>(_mm512_add_ps(weights[0], weights[1]));
-      const __m512bh shorts = _mm512_cvtne2ps_pbh(weights[1], weights[0]);
-      __builtin_memcpy(to + r * 16, &shorts, sizeof(shorts));
+      if (kPartsOf == 1) {
+        const __m512bh shorts = _mm512_cvtne2ps_pbh(weights[1], weights[0]);
+        __builtin_memcpy(to + r * 16, &shorts, sizeof(shorts));
+        continue;
+      }
+#pragma GCC unroll 3
+      for (int part = 0; part < kPartsOf; ++part) {
+        _mm512_store_si512(to + part * kWeightCells + r * 16, UpperHalves(weights[0], weights[1]));
+        for (__m512& weight : weights) weight = BelowUpperHalf(weight);
+      }
     }
   }
+  static EARSHOT_INLINE __m512 Exponential(__m512 x) {
+    if (kPartsOf == 1) return FastExp2(x);
+    return reinterpret_cast<__m512>(Exp2<true>(reinterpret_cast<FloatVector>(x)));
+  }
 
+  // The weights of pair p, while the logits of the next one are computed.
   template <bool kOffset>
-  void WeighPairs(const AttentionArguments& arguments, const KeyChunk& chunk, int first_row, const float* offsets,
-                  Prefetch& prefetch) {
-    const int key_cells = KeyCells<kCell>(arguments.head_dim);
+  EARSHOT_INLINE void WeighPair(const AttentionArguments& arguments, const KeyChunk& chunk, int first_row, int p,
+                                const float* offsets) {
+    const int key_cells = KeyCells<kCell>(arguments.head_dim), rows = row_tiles * kTileRows;
+    const int slots = key_cells / kPartsOf / 16 * kNumProducts<kPartsOf>, of_slot = (rows + slots - 1) / slots;
     const __m512 scale = _mm512_set1_ps(arguments.scale * kLog2E);
-    for (FloatVector& sum : row_sums) sum = FloatVector{};
-    prefetch.Spread(num_pairs);
-    for (int start = 0; start < num_pairs; start += kPhasePairs) {
-      const int end = Least(start + kPhasePairs, num_pairs);
-      for (int p = start; p < end; ++p) {
-        if (row_tiles == 1) {
-          Multiply<1>(chunk, pairs[p], key_cells, logits_of[p - start]);
-        } else {
-          Multiply<2>(chunk, pairs[p], key_cells, logits_of[p - start]);
-        }
+    float* to = weights_of[p % kValuePairs];
+    int row = 0;
+    const auto weigh = [&] {
+      const int begin = row;
+      row = Least(row + of_slot, rows);
+      if (cut[p]) {
+        Weigh<kOffset, true>(chunk, pairs[p], first_row, scale, offsets, logits_of[p % 2], to, begin, row);
+      } else {
+        Weigh<kOffset, false>(chunk, pairs[p], first_row, scale, offsets, logits_of[p % 2], to, begin, row);
       }
-      for (int p = start; p < end; ++p) {
-        prefetch.Step();
-        if (cut[p]) {
-          Weigh<kOffset, true>(chunk, pairs[p], first_row, scale, offsets, logits_of[p - start], weights_of[p]);
-        } else {
-          Weigh<kOffset, false>(chunk, pairs[p], first_row, scale, offsets, logits_of[p - start], weights_of[p]);
-        }
-      }
+    };
+    if (p + 1 < num_pairs) {
+      Multiply(chunk, pairs[p + 1], key_cells, logits_of[(p + 1) % 2], weigh);
+    } else {
+      while (row < rows) weigh();
     }
   }
 
   // out: (rows, ValueCells) += weights x values, for kBlocks blocks of 16 channels from `c` on.
   template <int kRowTiles, int kBlocks>
-  EARSHOT_INLINE void AddValues(const KeyChunk& chunk, int value_cells, int c, bool fresh, float* out) {
-    float* to = out + c;
-    float* second = to + static_cast<std::ptrdiff_t>(kTileRows) * value_cells;
-    TileZero<0>();
-    TileZero<1>();
-    TileZero<2>();
-    TileZero<3>();
-    if (!fresh) {
-      TileLoad<0>(to, value_cells);
-      if (kBlocks == 2) TileLoad<1>(to + 16, value_cells);
-      if (kRowTiles == 2) TileLoad<2>(second, value_cells);
-      if (kRowTiles == 2 && kBlocks == 2) TileLoad<3>(second + 16, value_cells);
+  EARSHOT_INLINE void AddValues(const KeyChunk& chunk, int head_dim, int c, int first, int end, const TileSums& sums) {
+    float* to = sums.out + c;
+    const int value_cells = ValueCells(head_dim), packed_cells = PackedValueCells<kCell>(head_dim);
+    const int second_row = kTileRows * value_cells;
+    ZeroSums();
+    if (!sums.fresh || first > 0) LoadSumTiles<kRowTiles, kBlocks>(to, value_cells, second_row, kGroup);
+    for (int p = first; p < end; ++p) {
+      MultiplyAddOperands<kPartsOf, kRowTiles, kBlocks>(
+          {weights_of[p % kValuePairs], 64, kTileCells * 4, kWeightCells * 4},
+          {chunk.values + static_cast<std::ptrdiff_t>(pairs[p]) * (kGroup / 2) * packed_cells + c, packed_cells * 4, 64,
+           packed_cells / kPartsOf * 4});
     }
-    for (int p = 0; p < num_pairs; ++p) {
-      const float* values = chunk.values + static_cast<std::ptrdiff_t>(pairs[p]) * (kGroup / 2) * value_cells + c;
-      TileLoad<4>(weights_of[p], 16);
-      TileLoad<6>(values, value_cells);
-      TileMultiplyAdd<0, 4, 6>();
-      if (kBlocks == 2) {
-        TileLoad<7>(values + 16, value_cells);
-        TileMultiplyAdd<1, 4, 7>();
-      }
-      if (kRowTiles == 1) continue;
-      TileLoad<5>(weights_of[p] + kTileCells, 16);
-      TileMultiplyAdd<2, 5, 6>();
-      if (kBlocks == 2) TileMultiplyAdd<3, 5, 7>();
-    }
-    TileStore<0>(to, value_cells);
-    if (kBlocks == 2) TileStore<1>(to + 16, value_cells);
-    if (kRowTiles == 2) TileStore<2>(second, value_cells);
-    if (kRowTiles == 2 && kBlocks == 2) TileStore<3>(second + 16, value_cells);
+    StoreSumTiles<kRowTiles, kBlocks>(to, value_cells, second_row, kGroup);
   }
   template <int kRowTiles>
-  void AddAllValues(const KeyChunk& chunk, int value_cells, const TileSums& sums) {
+  void AddAllValues(const KeyChunk& chunk, int head_dim, int first, int end, const TileSums& sums) {
     int c = 0;
-    for (; c + 32 <= value_cells; c += 32) AddValues<kRowTiles, 2>(chunk, value_cells, c, sums.fresh, sums.out);
-    if (c < value_cells) AddValues<kRowTiles, 1>(chunk, value_cells, c, sums.fresh, sums.out);
+    for (; c + 32 <= ValueCells(head_dim); c += 32) AddValues<kRowTiles, 2>(chunk, head_dim, c, first, end, sums);
+    if (c < ValueCells(head_dim)) AddValues<kRowTiles, 1>(chunk, head_dim, c, first, end, sums);
   }
 
   // Neighbouring groups go in pairs, wherever the first is; the second need not be visible.
@@ -197,17 +186,26 @@ struct TileEngine {
                                             const VisibleGroups& visible, const Tile& tile, const TileSums& sums,
                                             Prefetch& prefetch) {
     FindPairs(visible);
-    WeighPairs<kOffset>(arguments, chunk, tile.first_row, sums.offsets, prefetch);
+    for (FloatVector& sum : row_sums) sum = FloatVector{};
+    prefetch.Spread(num_pairs);
+    if (num_pairs > 0) Multiply(chunk, pairs[0], KeyCells<kCell>(arguments.head_dim), logits_of[0]);
+    for (int first = 0; first < num_pairs; first += kValuePairs) {
+      const int end = Least(first + kValuePairs, num_pairs);
+      for (int p = first; p < end; ++p) {
+        prefetch.Step();
+        WeighPair<kOffset>(arguments, chunk, tile.first_row, p, sums.offsets);
+      }
+      if (row_tiles == 1) {
+        AddAllValues<1>(chunk, arguments.head_dim, first, end, sums);
+      } else {
+        AddAllValues<2>(chunk, arguments.head_dim, first, end, sums);
+      }
+    }
     for (int t = 0; t < row_tiles; ++t) {
       FloatVector rows[kTileRows];
       for (int r = 0; r < kTileRows; ++r) rows[r] = row_sums[t * kTileRows + r];
       float* to = sums.sums + t * kTileRows;
       Store(Load(to) + SumRows(rows), to);
-    }
-    if (row_tiles == 1) {
-      AddAllValues<1>(chunk, ValueCells(arguments.head_dim), sums);
-    } else {
-      AddAllValues<2>(chunk, ValueCells(arguments.head_dim), sums);
     }
   }
 
@@ -218,11 +216,7 @@ struct TileEngine {
     for (int r = 0; r < row_tiles * kTileRows; ++r) row_sums[r] = Broadcast(sums.offsets[r]);
     FindPairs(visible);
     for (int p = 0; p < num_pairs; ++p) {
-      if (row_tiles == 1) {
-        Multiply<1>(chunk, pairs[p], key_cells, logits_of[0]);
-      } else {
-        Multiply<2>(chunk, pairs[p], key_cells, logits_of[0]);
-      }
+      Multiply(chunk, pairs[p], key_cells, logits_of[0]);
       for (int r = 0; r < row_tiles * kTileRows; ++r) {
         for (int g = 0; g < 2; ++g) {
           const int at = (pairs[p] + g) * kGroup;
@@ -239,11 +233,10 @@ struct TileEngine {
     for (int r = 0; r < row_tiles * kTileRows; ++r) sums.offsets[r] = Largest(row_sums[r]);
   }
 
-  const float* query_rows;  // where they are, if whole tiles of them are there, else `copies`
-  int64_t query_step;       // bytes
-  alignas(64) float copies[kRows * kRowStep];
-  alignas(64) float logits_of[kPhasePairs][kRows * kPairKeys];
-  alignas(64) float weights_of[kMaxPairs][kRows * kPairKeys / 2];
+  Operand queries;  // where they are, if they are bf16 and whole tiles of them, else `copies`
+  alignas(64) float copies[kRows * kCopyStep<kCell>];
+  alignas(64) float logits_of[2][kRows * kPairKeys];
+  alignas(64) float weights_of[kValuePairs][kPartsOf * kWeightCells];
   alignas(64) FloatVector row_sums[kRows];  // in the search, the largest so far
   int row_tiles;                            // of 16 queries: 2, or 1 at the end of a unit
   int num_pairs;

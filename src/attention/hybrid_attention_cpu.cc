@@ -1,6 +1,10 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -29,9 +33,22 @@ View HeadsOf(const Tensor& x, int64_t n) {
           .head_stride = x.stride(1)};
 }
 
+// Fresh memory costs a fault for each of its pages of 4 KB, a fourth of the time of the attention that fills it. What
+// takes many is asked for in pages of 2 MB, which the system may grant.
+void AskForLargePages(void* data, size_t bytes) {
+#if defined(__linux__)
+  constexpr size_t kLeast = size_t{8} << 20, kPage = 4096;
+  if (bytes < kLeast) return;
+  const size_t skip = (kPage - reinterpret_cast<uintptr_t>(data) % kPage) % kPage;
+  madvise(static_cast<char*>(data) + skip, (bytes - skip) / kPage * kPage, MADV_HUGEPAGE);
+#endif
+}
+
 // (N, T, heads, d) in memory, so that the heads of a frame lie together for the linear layer that follows.
 Tensor EmptyFrames(const Tensor& like) {
-  return torch::empty({like.size(0), like.size(2), like.size(1), like.size(3)}, like.options()).transpose(1, 2);
+  const Tensor x = torch::empty({like.size(0), like.size(2), like.size(1), like.size(3)}, like.options());
+  AskForLargePages(x.data_ptr(), x.nbytes());
+  return x.transpose(1, 2);
 }
 
 // The tensors of one call, dense and of one type, and what the kernels are told of them.
