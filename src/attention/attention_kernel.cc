@@ -72,7 +72,7 @@ void AttentionBackward(SimdLevel level, const AttentionArguments& arguments, con
                        const KeyUnit& unit, int kv_head, AttentionScratch& scratch) {
   Check(arguments, unit, kv_head);
   EARSHOT_CHECK(arguments.lse != nullptr, "attention: gradients need the lse of the forward pass");
-  if (arguments.type == KernelType::kFloat) level = std::min(level, SimdLevel::kAvx512);
+  if (arguments.type == KernelType::kFloat && level == SimdLevel::kAvx512Bf16) level = SimdLevel::kAvx512;
   switch (level) {
     case SimdLevel::kBaseline: return attention_baseline::Backward(arguments, gradients, View(unit), kv_head, scratch);
 #if defined(EARSHOT_X86_KERNELS)

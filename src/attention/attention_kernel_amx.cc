@@ -18,7 +18,11 @@ void Forward(const AttentionArguments& arguments, const KeyUnitView& unit, int k
 void Backward(const AttentionArguments& arguments, const AttentionGradients& gradients, const KeyUnitView& unit,
               int kv_head, AttentionScratch& scratch) {
   const TileScope tiles;
-  TileBackwardPass(arguments, gradients, unit, kv_head, scratch).Run();
+  if (arguments.type == KernelType::kFloat) {
+    TileBackwardPass<Cell::kSplit>(arguments, gradients, unit, kv_head, scratch).Run();
+  } else {
+    TileBackwardPass<Cell::kShorts>(arguments, gradients, unit, kv_head, scratch).Run();
+  }
 }
 
 }  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

@@ -15,6 +15,7 @@ namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 // Offsets within scratch memory of some MB fit an int.
 // NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result)
 
+template <Cell kCell>
 class TileBackwardPass {
  public:
   TileBackwardPass(const AttentionArguments& arguments, const AttentionGradients& gradients, const KeyUnitView& unit,
@@ -24,8 +25,10 @@ class TileBackwardPass {
         unit_(unit),
         kv_head_(kv_head),
         d_(arguments.head_dim),
-        key_cells_(KeyCells<Cell::kShorts>(arguments.head_dim)),
+        key_cells_(KeyCells<kCell>(arguments.head_dim)),
+        part_cells_(key_cells_ / kPartsOf),
         value_cells_(ValueCells(arguments.head_dim)),
+        packed_cells_(PackedValueCells<kCell>(arguments.head_dim)),
         num_blocks_((unit.num_queries + kBlockQueries - 1) / kBlockQueries) {
     Arena measure(nullptr);
     Allocate(measure);
@@ -49,28 +52,31 @@ class TileBackwardPass {
   }
 
  private:
+  static constexpr int kPartsOf = kParts<kCell>;
   static constexpr int kBlockQueries = 32, kBlockGroups = 4, kBlockKeys = kBlockGroups * kGroup;
+  // Cells of the weights of a block of keys and one of queries, or of a part of them.
+  static constexpr int kStripCells = kBlockKeys * kBlockQueries / 2;
 
   // The rows of a matrix of queries, as second operands of products that sum over channels and over queries.
   struct PackedQueries {
     float* over_channels = nullptr;  // (queries / 16, KeyCells, 16)
-    float* over_queries = nullptr;   // (queries / 32, 16, ValueCells)
+    float* over_queries = nullptr;   // (queries / 32, 16, PackedValueCells)
   };
 
   void Allocate(Arena& arena) {
     const int64_t queries = static_cast<int64_t>(num_blocks_) * kBlockQueries;
     for (PackedQueries* packed : {&queries_, &grad_out_}) {
       packed->over_channels = arena.Take<float>(queries * key_cells_);
-      packed->over_queries = arena.Take<float>(queries / 2 * value_cells_);
+      packed->over_queries = arena.Take<float>(queries / 2 * packed_cells_);
     }
     grad_q_ = arena.Take<float>(queries * value_cells_);
-    weights_ = arena.Take<float>(queries / 2 * kBlockKeys);
-    grads_ = arena.Take<float>(queries / 2 * kBlockKeys);
+    weights_ = arena.Take<float>(static_cast<int64_t>(num_blocks_) * kPartsOf * kStripCells);
+    grads_ = arena.Take<float>(static_cast<int64_t>(num_blocks_) * kPartsOf * kStripCells);
     rows_.lse = arena.Take<float>(queries);
     rows_.delta = arena.Take<float>(queries);
     key_rows_ = arena.Take<float>(kBlockKeys * key_cells_);
     value_rows_ = arena.Take<float>(kBlockKeys * key_cells_);
-    transposed_keys_ = arena.Take<float>(2 * key_cells_ * kBlockKeys / 2);
+    transposed_keys_ = arena.Take<float>(key_cells_ * kBlockKeys);
     grad_k_ = arena.Take<float>(kBlockKeys * value_cells_);
     grad_v_ = arena.Take<float>(kBlockKeys * value_cells_);
     chunk_.bias = arena.Take<float>(kBlockKeys);
@@ -79,27 +85,45 @@ class TileBackwardPass {
     chunk_.ranges = arena.Take<GroupRanges>(1);
   }
 
+  // Rows of 16 queries or keys -> (KeyCells, 16), all parts.
+  EARSHOT_INLINE void TransposeRows(const float* const* rows, float* out) const {
+    if constexpr (kCell == Cell::kSplit) {
+      TransposePart<0>(rows, part_cells_, out);
+      TransposePart<1>(rows, part_cells_, out + part_cells_ * kGroup);
+      TransposePart<2>(rows, part_cells_, out + 2 * part_cells_ * kGroup);
+    } else {
+      TransposeGroup(rows, key_cells_, out);
+    }
+  }
+  // Cells of rows as they are loaded.
+  int RowCells() const { return kCell == Cell::kSplit ? 2 * part_cells_ : Most(key_cells_, value_cells_ / 2); }
+
   void PackQueries(const ConstHeadsView& view, int head, const PackedQueries& packed) const {
-    GroupRows<Cell::kShorts> halves[2];
-    const int row_cells = Most(key_cells_, value_cells_ / 2);
+    GroupRows<kCell> halves[2];
     for (int block = 0; block < num_blocks_; ++block) {
       for (int half = 0; half < 2; ++half) {
         const int first = block * kBlockQueries + half * kGroup;
-        halves[half].Set(view, arguments_.type, head, d_, row_cells, Least(kGroup, unit_.num_queries - first),
+        halves[half].Set(view, arguments_.type, head, d_, RowCells(), Least(kGroup, unit_.num_queries - first),
                          [&](int i) { return unit_.first_query + first + i; });
-        TransposeGroup(halves[half].rows, key_cells_,
-                       packed.over_channels + static_cast<std::ptrdiff_t>(first) * key_cells_);
+        TransposeRows(halves[half].rows, packed.over_channels + static_cast<std::ptrdiff_t>(first) * key_cells_);
       }
-      float* over_queries = packed.over_queries + static_cast<std::ptrdiff_t>(block) * kGroup * value_cells_;
-      for (int i = 0; i < kGroup; ++i)
-        InterleaveRows(halves[0].rows[i], halves[1].rows[i], value_cells_, over_queries + i * value_cells_);
+      float* over_queries = packed.over_queries + static_cast<std::ptrdiff_t>(block) * kGroup * packed_cells_;
+      for (int i = 0; i < kGroup; ++i) {
+        const float *a = halves[0].rows[i], *b = halves[1].rows[i];
+        float* to = over_queries + i * packed_cells_;
+        if constexpr (kCell == Cell::kSplit) {
+          InterleaveParts(a, b, 2 * part_cells_, to);
+        } else {
+          InterleaveRows(a, b, value_cells_, to);
+        }
+      }
     }
   }
 
-  // Keys and values as rows, and keys transposed: (d, 64) bf16.
+  // Keys and values as rows, and keys transposed: (d, 64) bf16, of each part.
   void PackBlock(const KeyEntry* entries, int count) {
-    GroupRows<Cell::kShorts> group_rows;
-    alignas(64) float pairs[2][kMaxHeadDim / 2 * kGroup];  // (d / 2, 16) cells of two groups
+    GroupRows<kCell> group_rows;
+    alignas(64) float pairs[2][kPartsOf * kMaxHeadDim / 2 * kGroup];  // (KeyCells, 16) of two groups
     chunk_.entries = entries;
     chunk_.count = count;
     chunk_.num_groups = (count + kGroup - 1) / kGroup;
@@ -108,13 +132,21 @@ class TileBackwardPass {
       const int width = Most(0, Least(kGroup, count - g * kGroup));
       const auto frame_of = [&](int i) { return static_cast<int64_t>(entries[g * kGroup + i].row); };
       const auto copy = [&](float* to) {
-        for (int i = 0; i < kGroup; ++i) CopyRow(group_rows.rows[i], key_cells_, to + (g * kGroup + i) * key_cells_);
+        for (int i = 0; i < kGroup; ++i) {
+          float* row = to + (g * kGroup + i) * key_cells_;
+          if constexpr (kCell == Cell::kSplit) {
+            LoadRow<kCell>(KernelType::kFloat, reinterpret_cast<const char*>(group_rows.rows[i]), 2 * part_cells_,
+                           key_cells_, row);
+          } else {
+            CopyRow(group_rows.rows[i], key_cells_, row);
+          }
+        }
       };
-      group_rows.Set(arguments_.v, arguments_.type, kv_head_, d_, key_cells_, width, frame_of);
+      group_rows.Set(arguments_.v, arguments_.type, kv_head_, d_, RowCells(), width, frame_of);
       copy(value_rows_);
-      group_rows.Set(arguments_.k, arguments_.type, kv_head_, d_, key_cells_, width, frame_of);
+      group_rows.Set(arguments_.k, arguments_.type, kv_head_, d_, RowCells(), width, frame_of);
       copy(key_rows_);
-      TransposeGroup(group_rows.rows, key_cells_, pairs[g % 2]);
+      TransposeRows(group_rows.rows, pairs[g % 2]);
       if (g % 2 == 0) continue;
       for (int c = 0; c < key_cells_; ++c) {
         for (int half = 0; half < 2; ++half) {
@@ -132,17 +164,13 @@ class TileBackwardPass {
   // keys x queries and values x grad_out, of a group and a block of queries -> to: (16, 32) each.
   EARSHOT_INLINE void Multiply(const float* keys, const PackedQueries& packed, int block, float* to) const {
     const float* queries = packed.over_channels + static_cast<std::ptrdiff_t>(block) * kBlockQueries * key_cells_;
-    TileZero<0>();
-    TileZero<1>();
-    for (int c = 0; c < key_cells_; c += 16) {
-      TileLoad<6>(keys + c, key_cells_);
-      TileLoad<7>(queries + c * kGroup, kGroup);
-      TileMultiplyAdd<0, 6, 7>();
-      TileLoad<5>(queries + (key_cells_ + c) * kGroup, kGroup);
-      TileMultiplyAdd<1, 6, 5>();
+    ZeroSums();
+    for (int c = 0; c < part_cells_; c += 16) {
+      MultiplyAddOperands<kPartsOf, 1, 2>(
+          {keys + c, key_cells_ * 4, 0, part_cells_ * 4},
+          {queries + c * kGroup, kGroup * 4, key_cells_ * kGroup * 4, part_cells_ * kGroup * 4});
     }
-    TileStore<0>(to, kBlockQueries);
-    TileStore<1>(to + kGroup, kBlockQueries);
+    StoreSumTiles<1, 2>(to, kBlockQueries, 0, kGroup);
   }
   EARSHOT_INLINE void MultiplyGroup(int group, int block, int buffer) {
     Multiply(key_rows_ + group * kGroup * key_cells_, queries_, block, logits_[buffer]);
@@ -158,12 +186,24 @@ class TileBackwardPass {
   static EARSHOT_INLINE __m512i Shifted(__m512i x) {
     return reinterpret_cast<__m512i>(reinterpret_cast<UnsignedVector>(x) >> 16);
   }
+  // What PairOf takes the upper halves of, and what is left for the next part.
   static EARSHOT_INLINE __m512i Rounded(__m512 x) {
-    return _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+    const __m512i bits = _mm512_castps_si512(x);
+    return kCell == Cell::kSplit ? bits : _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000));
+  }
+  static EARSHOT_INLINE __m512 Weight(__m512 logit, __m512 scale, __m512 bias, __m512 lse) {
+    if constexpr (kCell == Cell::kSplit) {
+      // Rounded as the forward pass does, so that large logits cancel. No weight is above 1; huge ones that were summed
+      // in another order may seem so.
+      const auto x = reinterpret_cast<FloatVector>(_mm512_sub_ps(_mm512_fmadd_ps(logit, scale, bias), lse));
+      return reinterpret_cast<__m512>(Exp2<true>(x > 0 ? FloatVector{} : x));
+    } else {
+      return FastExp2(_mm512_fmadd_ps(logit, scale, _mm512_sub_ps(bias, lse)));
+    }
   }
 
-  // P and dS of a group and a block of queries, from what MultiplyGroup left, as operands: (16, 32) bf16 at `weights`
-  // and `grads`, (8, 16) cells at each of pairs[2], for the first and last 16 queries.
+  // P and dS of a group and a block of queries, from what MultiplyGroup left, as operands: of each part (16, 32) bf16
+  // at `weights` and `grads`, (8, 16) cells at each of pairs[2], for the first and last 16 queries.
   template <bool kCut, bool kLogits>
   EARSHOT_INLINE void Weigh(int group, int block, int buffer, float* weights, float* grads, float* const* pairs) {
     const __m512 scale = _mm512_set1_ps(arguments_.scale * kLog2E);
@@ -177,37 +217,51 @@ class TileBackwardPass {
     const float* grad_weights = grad_weights_[buffer];
 #pragma GCC unroll 1
     for (int i = 0; i < kGroup; i += 2) {
-      __m512i rounded_weights[2][2], rounded_grads[2][2];
+      __m512 weight[2][2], grad[2][2];
 #pragma GCC unroll 2
       for (int j = 0; j < 2; ++j) {
         const int key = group * kGroup + i + j;
-        __m512 grad[2];
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
           const int at = (i + j) * kBlockQueries + h * kGroup;
-          const __m512 x = _mm512_fmadd_ps(_mm512_load_ps(logits + at), scale,
-                                           _mm512_sub_ps(_mm512_set1_ps(chunk_.bias[key]), lse[h]));
-          __m512 weight = FastExp2(x);
+          weight[j][h] = Weight(_mm512_load_ps(logits + at), scale, _mm512_set1_ps(chunk_.bias[key]), lse[h]);
           if (kCut) {
             const __mmask16 begun = _mm512_cmple_epi32_mask(_mm512_set1_epi32(chunk_.first[key]), row[h]);
-            weight = _mm512_maskz_mov_ps(
-                _mm512_mask_cmpgt_epi32_mask(begun, _mm512_set1_epi32(chunk_.end[key]), row[h]), weight);
+            weight[j][h] = _mm512_maskz_mov_ps(
+                _mm512_mask_cmpgt_epi32_mask(begun, _mm512_set1_epi32(chunk_.end[key]), row[h]), weight[j][h]);
           }
-          grad[h] = _mm512_mul_ps(weight, _mm512_sub_ps(_mm512_load_ps(grad_weights + at), delta[h]));
-          rounded_weights[j][h] = Rounded(weight);
-          rounded_grads[j][h] = Rounded(grad[h]);
+          grad[j][h] = _mm512_mul_ps(weight[j][h], _mm512_sub_ps(_mm512_load_ps(grad_weights + at), delta[h]));
         }
         if (kLogits) {
           float* sum = grad_logits_ + key * kGroup;
-          _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), _mm512_add_ps(grad[0], grad[1])));
+          _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), _mm512_add_ps(grad[j][0], grad[j][1])));
         }
-        _mm512_store_si512(weights + (i + j) * 16, PairOf(Shifted(rounded_weights[j][0]), rounded_weights[j][1]));
       }
-      const __m512i low = Shifted(rounded_grads[0][0]);
-      _mm512_store_si512(grads + i * 16, PairOf(low, rounded_grads[0][1]));
-      _mm512_store_si512(grads + (i + 1) * 16, PairOf(Shifted(rounded_grads[1][0]), rounded_grads[1][1]));
-      _mm512_store_si512(pairs[0] + i / 2 * 16, PairOf(low, rounded_grads[1][0]));
-      _mm512_store_si512(pairs[1] + i / 2 * 16, PairOf(Shifted(rounded_grads[0][1]), rounded_grads[1][1]));
+#pragma GCC unroll 3
+      for (int part = 0; part < kPartsOf; ++part) {
+        float* part_weights = weights + part * kStripCells;
+        float* part_grads = grads + part * kStripCells;
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
+          _mm512_store_si512(part_weights + (i + j) * 16,
+                             PairOf(Shifted(Rounded(weight[j][0])), Rounded(weight[j][1])));
+        }
+        const __m512i low = Shifted(Rounded(grad[0][0])), high = Rounded(grad[1][1]);
+        const __m512i other_low = Rounded(grad[0][1]), other_high = Rounded(grad[1][0]);
+        _mm512_store_si512(part_grads + i * 16, PairOf(low, other_low));
+        _mm512_store_si512(part_grads + (i + 1) * 16, PairOf(Shifted(other_high), high));
+        _mm512_store_si512(pairs[0] + part * kTileCells + i / 2 * 16, PairOf(low, other_high));
+        _mm512_store_si512(pairs[1] + part * kTileCells + i / 2 * 16, PairOf(Shifted(other_low), high));
+        if (part + 1 == kPartsOf) break;
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
+#pragma GCC unroll 2
+          for (int h = 0; h < 2; ++h) {
+            weight[j][h] = BelowUpperHalf(weight[j][h]);
+            grad[j][h] = BelowUpperHalf(grad[j][h]);
+          }
+        }
+      }
     }
   }
 
@@ -227,51 +281,37 @@ class TileBackwardPass {
   EARSHOT_INLINE void AddQueries(int block, const bool (&seen_pairs)[2]) {
     for (int c = 0; c < value_cells_; c += 16) {
       float* to = grad_q_ + (static_cast<std::ptrdiff_t>(block) * value_cells_ + c) * kBlockQueries;
-      TileLoad<0>(to, kGroup);
-      TileLoad<1>(to + kTileCells, kGroup);
+      LoadSumTiles<1, 2>(to, kGroup, 0, kTileCells);
       for (int pair = 0; pair < 2; ++pair) {
         if (!seen_pairs[pair]) continue;
-        TileLoad<6>(transposed_keys_ + c * (kBlockKeys / 2) + pair * kGroup, kBlockKeys / 2);
-        TileLoad<7>(pairs_[pair][0], kGroup);
-        TileMultiplyAdd<0, 6, 7>();
-        TileLoad<5>(pairs_[pair][1], kGroup);
-        TileMultiplyAdd<1, 6, 5>();
+        MultiplyAddOperands<kPartsOf, 1, 2>({transposed_keys_ + c * (kBlockKeys / 2) + pair * kGroup,
+                                             kBlockKeys / 2 * 4, 0, 2 * part_cells_ * (kBlockKeys / 2) * 4},
+                                            {pairs_[pair][0], kGroup * 4, sizeof(pairs_[pair][0]), kTileCells * 4});
       }
-      TileStore<0>(to, kGroup);
-      TileStore<1>(to + kTileCells, kGroup);
+      StoreSumTiles<1, 2>(to, kGroup, 0, kTileCells);
     }
   }
 
   // to: (64, ValueCells) = strip^T rows, over the blocks of queries that see any key of the block. strip: for each,
-  // (64, 16) cells.
-  EARSHOT_INLINE void MultiplyOverQueries(const float* strip, const float* rows, float* to) const {
+  // (64, 16) cells of each part.
+  void MultiplyOverQueries(const float* strip, const float* rows, float* to) const {
     for (int key = 0; key < kBlockKeys; key += 2 * kGroup) {
-      for (int c = 0; c < value_cells_; c += 32) {
-        const bool both = c + 16 < value_cells_;
-        TileZero<0>();
-        TileZero<1>();
-        TileZero<2>();
-        TileZero<3>();
-        for (int i = 0; i < num_seen_; ++i) {
-          const float* of_block = strip + static_cast<std::ptrdiff_t>(i) * kBlockKeys * 16 + key * 16;
-          const float* from = rows + static_cast<std::ptrdiff_t>(seen_[i]) * kGroup * value_cells_ + c;
-          TileLoad<6>(of_block, 16);
-          TileLoad<7>(from, value_cells_);
-          TileMultiplyAdd<0, 6, 7>();
-          TileLoad<5>(of_block + kGroup * 16, 16);
-          TileMultiplyAdd<1, 5, 7>();
-          if (!both) continue;
-          TileLoad<4>(from + 16, value_cells_);
-          TileMultiplyAdd<2, 6, 4>();
-          TileMultiplyAdd<3, 5, 4>();
-        }
-        TileStore<0>(to + key * value_cells_ + c, value_cells_);
-        TileStore<1>(to + (key + kGroup) * value_cells_ + c, value_cells_);
-        if (!both) continue;
-        TileStore<2>(to + key * value_cells_ + c + 16, value_cells_);
-        TileStore<3>(to + (key + kGroup) * value_cells_ + c + 16, value_cells_);
-      }
+      int c = 0;
+      for (; c + 32 <= value_cells_; c += 32) MultiplyColumns<2>(strip, rows, key, c, to);
+      if (c < value_cells_) MultiplyColumns<1>(strip, rows, key, c, to);
     }
+  }
+  template <int kColumnTiles>
+  EARSHOT_INLINE void MultiplyColumns(const float* strip, const float* rows, int key, int c, float* to) const {
+    ZeroSums();
+    for (int i = 0; i < num_seen_; ++i) {
+      MultiplyAddOperands<kPartsOf, 2, kColumnTiles>(
+          {strip + static_cast<std::ptrdiff_t>(i) * kPartsOf * kStripCells + key * 16, 64, kTileCells * 4,
+           kStripCells * 4},
+          {rows + static_cast<std::ptrdiff_t>(seen_[i]) * kGroup * packed_cells_ + c, packed_cells_ * 4, 64,
+           packed_cells_ / kPartsOf * 4});
+    }
+    StoreSumTiles<2, kColumnTiles>(to + key * value_cells_ + c, value_cells_, kGroup * value_cells_, kGroup);
   }
 
   static int CountOf(int64_t left) { return left <= 0 ? 0 : left < kBlockKeys ? static_cast<int>(left) : kBlockKeys; }
@@ -288,13 +328,13 @@ class TileBackwardPass {
       FindVisible(*chunk_.ranges, chunk_.num_groups, first_row, Least(first_row + kBlockQueries, unit_.num_queries),
                   visible);
       if (visible.count == 0) continue;
-      float* weights = weights_ + static_cast<std::ptrdiff_t>(num_seen_) * kBlockKeys * 16;
-      float* grads = grads_ + static_cast<std::ptrdiff_t>(num_seen_) * kBlockKeys * 16;
+      float* weights = weights_ + static_cast<std::ptrdiff_t>(num_seen_) * kPartsOf * kStripCells;
+      float* grads = grads_ + static_cast<std::ptrdiff_t>(num_seen_) * kPartsOf * kStripCells;
       seen_[num_seen_++] = block;
       if (visible.count < kBlockGroups) {
-        ZeroRow(kBlockKeys * 16, weights);
-        ZeroRow(kBlockKeys * 16, grads);
-        ZeroRow(4 * kTileCells, pairs_[0][0]);
+        ZeroRow(kPartsOf * kStripCells, weights);
+        ZeroRow(kPartsOf * kStripCells, grads);
+        ZeroRow(4 * kPartsOf * kTileCells, pairs_[0][0]);
       }
       bool seen_pairs[2] = {};
       MultiplyGroup(visible.group[0], block, 0);
@@ -339,18 +379,18 @@ class TileBackwardPass {
   const AttentionArguments& arguments_;
   const AttentionGradients& gradients_;
   const KeyUnitView& unit_;
-  int kv_head_, d_, key_cells_, value_cells_, num_blocks_;
+  int kv_head_, d_, key_cells_, part_cells_, value_cells_, packed_cells_, num_blocks_;
   BackwardRows rows_;
   PackedQueries queries_, grad_out_;
   float* grad_q_ = nullptr;   // (queries / 32, ValueCells / 16, 2) tiles of (16 channels, 16 queries)
-  float* weights_ = nullptr;  // P^T: for each block of queries that sees the block of keys, (64, 16) cells
+  float* weights_ = nullptr;  // P^T: for each block of queries that sees the block of keys, (parts, 64, 16) cells
   float* grads_ = nullptr;    // dS^T, likewise
   // Of the block of keys.
   KeyChunk chunk_;  // entries alone
   Prefetch prefetch_;
   float* key_rows_ = nullptr;         // (64, KeyCells)
   float* value_rows_ = nullptr;       // (64, KeyCells)
-  float* transposed_keys_ = nullptr;  // (2 KeyCells, 32) cells
+  float* transposed_keys_ = nullptr;  // (2 KeyCells, 32) cells, part after part
   float* grad_k_ = nullptr;           // (64, ValueCells) float
   float* grad_v_ = nullptr;
   int num_seen_ = 0;
@@ -358,7 +398,7 @@ class TileBackwardPass {
   alignas(64) float grad_logits_[kBlockKeys * kGroup];         // sums of each lane
   alignas(64) float logits_[2][kGroup * kBlockQueries];        // of two groups in turn
   alignas(64) float grad_weights_[2][kGroup * kBlockQueries];  // dP^T, likewise
-  alignas(64) float pairs_[2][2][kTileCells];                  // dS^T as a second operand: of 32 keys, of 16 queries
+  alignas(64) float pairs_[2][2][kPartsOf * kTileCells];       // dS^T as a second operand: of 32 keys, of 16 queries
 };
 
 // NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
