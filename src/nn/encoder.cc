@@ -8,6 +8,7 @@
 #include "src/nn/dropout.h"
 #include "src/nn/frame_queue.h"
 #include "src/nn/rounded_rows.h"
+#include "src/nn/wavefront.h"
 
 namespace earshot {
 
@@ -18,6 +19,33 @@ namespace {
 // Many streams together have any number of frames: little memory counts more than a quarter of the products, which are
 // a tenth of their time. What one stream's gate leaves over varies less.
 constexpr int64_t kBatchHeights = 2, kLeftOverHeights = 32;
+
+// Frames that one core takes through the layers at a time are a multiple of the first number, so that chunks are whole
+// at their ends, and at most the second where there are more cores than one: each piece reads all weights anew.
+constexpr int64_t kPieceUnit = 128, kMostOfPiece = 512;
+
+// As many of the same length as busy all threads.
+int64_t PieceFrames(int64_t frames, int64_t threads) {
+  if (threads == 1 || frames == 0) return frames;
+  const int64_t rounds = (frames + threads * kMostOfPiece - 1) / (threads * kMostOfPiece);
+  const int64_t even = (frames + threads * rounds - 1) / (threads * rounds);
+  return (even + kPieceUnit - 1) / kPieceUnit * kPieceUnit;
+}
+
+std::vector<GatedFrames> CutIntoPieces(const GatedFrames& all, int64_t threads) {
+  std::vector<GatedFrames> pieces;
+  const int64_t frames = all.x.size(1), first = all.positions.received - frames;
+  const int64_t length = PieceFrames(frames, threads);
+  for (int64_t at = 0; at < frames || pieces.empty();) {
+    const int64_t behind_unit = length < frames ? (first + at) % kPieceUnit : 0;
+    const int64_t count = std::min(frames - at, length - behind_unit);
+    GatedFrames piece{.x = all.x.narrow(1, at, count), .positions = FramePositions::Range(first + at, count)};
+    if (all.gate.defined()) piece.gate = all.gate.narrow(1, at, count);
+    pieces.push_back(std::move(piece));
+    at += count;
+  }
+  return pieces;
+}
 
 }  // namespace
 
@@ -312,8 +340,63 @@ EncoderOutput Encoder::Stream(const Tensor& features, bool final, EncoderState& 
   return StreamBatch({{.features = features, .final = final, .state = &state}}, conditioning, blank).front();
 }
 
+void Encoder::AfterBlock(size_t layer, const BlockStep& block, const EncoderStep& step, const Heads& heads,
+                         GatedFrames& frames, std::vector<Tensor>& intermediate) const {
+  if (IsIntermediate(layer)) {
+    const size_t index = IntermediatesBefore(layer);
+    intermediate.resize(std::max(intermediate.size(), index + 1));
+    intermediate[index] = Append(intermediate[index], frames.x.narrow(1, 0, frames.x.size(1) - block.ahead));
+    if (heads.conditioning) frames.x = frames.x + heads.conditioning(frames.x);
+  }
+  if (SkipsBehind(layer))
+    frames = skipper_.TakeOut(frames, BlankOf(frames.x, heads.blank), block.final, step.state->skip);
+}
+
+void Encoder::Finish(GatedFrames frames, EncoderState& state, EncoderOutput& out) const {
+  if (skipper_.enabled()) {
+    const RestoredFrames all = skipper_.PutBack(frames, state.skip);
+    frames.x = all.x;
+    frames.gate = all.gate;
+    out.dropped = all.dropped;
+  }
+  out.x = frames.x;
+  out.lens = torch::full({frames.x.size(0)}, frames.x.size(1), torch::kInt64);
+  if (frames.gate.defined()) out.gate = frames.gate.squeeze(2);
+}
+
+EncoderOutput Encoder::StreamInPieces(const EncoderStep& step, const Heads& heads) {
+  const GatedFrames fresh = Begin(step);
+  // Where frames leave, what is left of a piece waits in each block for the next one's, and most comes with the last.
+  const bool in_one = !fresh.x.is_cpu() || (skipper_.enabled() && step.final);
+  std::vector<GatedFrames> pieces = CutIntoPieces(fresh, in_one ? 1 : at::get_num_threads());
+  std::vector<std::vector<Tensor>> intermediate(pieces.size());
+  Wavefront(static_cast<int64_t>(pieces.size()), static_cast<int64_t>(blocks_.size()), [&](int64_t p, int64_t l) {
+    const RoundedRows rounded(skipper_.enabled() ? kLeftOverHeights : RoundedRows::kEvery);
+    const auto place = static_cast<size_t>(p), layer = static_cast<size_t>(l);
+    GatedFrames& piece = pieces[place];
+    SetRotary(piece);
+    CountWork({.block_frames = piece.x.size(1)});
+    const BlockStep block{
+        .in = std::move(piece), .final = step.final && place + 1 == pieces.size(), .state = &step.state->blocks[layer]};
+    piece = blocks_[layer]->StreamBatch({block}).front();
+    AfterBlock(layer, block, step, heads, piece, intermediate[place]);
+  });
+  EncoderOutput out;
+  GatedFrames all;
+  for (size_t p = 0; p < pieces.size(); ++p) {
+    all.x = Append(all.x, pieces[p].x);
+    if (pieces[p].gate.defined()) all.gate = Append(all.gate, pieces[p].gate);
+    out.intermediate.resize(std::max(out.intermediate.size(), intermediate[p].size()));
+    for (size_t i = 0; i < intermediate[p].size(); ++i)
+      out.intermediate[i] = Append(out.intermediate[i], intermediate[p][i]);
+  }
+  Finish(std::move(all), *step.state, out);
+  return out;
+}
+
 std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& steps, const Conditioning& conditioning,
                                                 const BlankProbability& blank) {
+  const Heads heads{conditioning, blank};
   // Streams to which nothing ever came have nothing to give.
   std::vector<EncoderOutput> out(steps.size());
   std::vector<EncoderStep> others;
@@ -333,9 +416,8 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
     for (size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(given[i]);
     return out;
   }
-  const RoundedRows rounded(steps.size() > 1     ? kBatchHeights
-                            : skipper_.enabled() ? kLeftOverHeights
-                                                 : RoundedRows::kEvery);
+  if (steps.size() == 1 && steps.front().state->right_frames == 0) return {StreamInPieces(steps.front(), heads)};
+  const RoundedRows rounded(steps.size() > 1 ? kBatchHeights : RoundedRows::kEvery);
   std::vector<BlockStep> blocks;
   std::vector<size_t> owners;  // the stream of each
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -353,16 +435,8 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
     }
     std::vector<GatedFrames> frames = blocks_[layer]->StreamBatch(blocks);
     for (size_t b = 0; b < blocks.size(); ++b) {
-      GatedFrames& one = blocks[b].in = std::move(frames[b]);
-      const EncoderStep& step = steps[owners[b]];
-      if (IsIntermediate(layer)) {
-        std::vector<Tensor>& given = out[owners[b]].intermediate;
-        const size_t index = IntermediatesBefore(layer);
-        given.resize(std::max(given.size(), index + 1));
-        given[index] = Append(given[index], one.x.narrow(1, 0, one.x.size(1) - blocks[b].ahead));
-        if (conditioning) one.x = one.x + conditioning(one.x);
-      }
-      if (SkipsBehind(layer)) one = skipper_.TakeOut(one, BlankOf(one.x, blank), step.final, step.state->skip);
+      AfterBlock(layer, blocks[b], steps[owners[b]], heads, frames[b], out[owners[b]].intermediate);
+      blocks[b].in = std::move(frames[b]);
     }
   }
   std::vector<GatedFrames> ends(steps.size());
@@ -380,15 +454,7 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
       one.x = steps[i].state->ahead.x.narrow(1, 0, 0);
       if (steps[i].state->ahead.gate.defined()) one.gate = steps[i].state->ahead.gate.narrow(1, 0, 0);
     }
-    if (skipper_.enabled()) {
-      const RestoredFrames all = skipper_.PutBack(one, steps[i].state->skip);
-      one.x = all.x;
-      one.gate = all.gate;
-      out[i].dropped = all.dropped;
-    }
-    out[i].x = one.x;
-    out[i].lens = torch::full({one.x.size(0)}, one.x.size(1), torch::kInt64);
-    if (one.gate.defined()) out[i].gate = one.gate.squeeze(2);
+    Finish(std::move(one), *steps[i].state, out[i]);
   }
   return out;
 }

@@ -150,6 +150,17 @@ class Encoder : public torch::nn::Module {
   std::vector<BlockState> StartBlocks(const Reach* reach) const;
   // Subsampling and gate.
   GatedFrames Begin(const EncoderStep& step);
+  struct Heads {
+    const Conditioning& conditioning;
+    const BlankProbability& blank;
+  };
+  // One stream without right context: its frames in pieces, on several cores.
+  EncoderOutput StreamInPieces(const EncoderStep& step, const Heads& heads);
+  // What follows a block that has given these frames: their intermediate output, and those that leave.
+  void AfterBlock(size_t layer, const BlockStep& block, const EncoderStep& step, const Heads& heads,
+                  GatedFrames& frames, std::vector<torch::Tensor>& intermediate) const;
+  // What the last block has given -> what the stream gives.
+  void Finish(GatedFrames frames, EncoderState& state, EncoderOutput& out) const;
   // What the blocks take of one stream: its next frames, or chunks with their right context.
   static std::vector<BlockStep> BlockSteps(GatedFrames fresh, bool final, EncoderState& state);
 

@@ -189,6 +189,42 @@ TEST_P(EncoderTest, SkippedFramesStreamAsTheWholeAndInAnyBatch) {
   EXPECT_TRUE(TensorsMatch(kept.x, MakeEncoder(plain)->forward(loud, Lens({200})).x, 1e-4));
 }
 
+class Threads {
+ public:
+  explicit Threads(int count) : before_(at::get_num_threads()) { at::set_num_threads(count); }
+  ~Threads() { at::set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
+// Steps of many frames are cut into pieces, which several threads take through the layers.
+TEST_P(EncoderTest, LongStepsAreTheWholeOnAnyNumberOfThreads) {
+  const torch::NoGradGuard no_grad;
+  Random random(4);
+  EncoderOptions plain = Tiny(GetParam());
+  plain.num_layers = 3;
+  plain.intermediate_layers = {1};
+  for (const EncoderOptions& options : {plain, Skipping(GetParam())}) {
+    const auto encoder = MakeEncoder(options);
+    const Tensor features = Pauses(1900, random);
+    const EncoderOutput whole = encoder->forward(features, Lens({1900}));
+    for (const int count : {1, 2, 3, 7}) {
+      const Threads threads(count);
+      for (const int64_t most : {1900, 1300}) {
+        const Streamed streamed = StreamInPieces(*encoder, features, most, random);
+        EXPECT_TRUE(TensorsMatch(streamed.x, whole.x, 1e-4)) << count << " threads, steps of up to " << most;
+        EXPECT_TRUE(TensorsMatch(streamed.gate, whole.gate, 1e-5));
+        if (!whole.intermediate.empty()) {
+          EXPECT_TRUE(TensorsMatch(streamed.intermediate[0], whole.intermediate[0], 1e-4));
+        }
+      }
+    }
+  }
+}
+
 // Nothing can be given before the end, and then all of it.
 TEST(EncoderStreamTest, FullAttentionWaitsForTheEnd) {
   const torch::NoGradGuard no_grad;

@@ -1,0 +1,65 @@
+// Pieces of one sequence through a stack of layers with states, on several cores: while a piece is in one layer, the
+// next one may be in those before it.
+//
+//   Wavefront(pieces, layers, [&](int64_t piece, int64_t layer) { x[piece] = Compute(layer, x[piece]); });
+//
+// One thread takes a piece through all layers, so that nothing within a layer has to be shared out and waited for.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+namespace earshot {
+
+// Calls f(piece, layer) once for each, behind (piece, layer - 1) and (piece - 1, layer). f sees the caller's modes of
+// torch; what it throws the caller gets, and the rest is left out. One piece has all of torch's threads for itself.
+template <class F>
+void Wavefront(int64_t num_pieces, int64_t num_layers, F f) {
+  std::mutex mutex;
+  std::condition_variable moved;
+  std::vector<int64_t> layers_done(static_cast<size_t>(num_pieces), 0);
+  int64_t next = 0;
+  bool failed = false;
+  // False: something has failed.
+  const auto wait_for = [&](int64_t piece, int64_t layer) {
+    std::unique_lock lock(mutex);
+    if (piece > 0) moved.wait(lock, [&] { return failed || layers_done[static_cast<size_t>(piece - 1)] > layer; });
+    return !failed;
+  };
+  const auto tell = [&](auto change) {
+    {
+      const std::lock_guard lock(mutex);
+      change();
+    }
+    moved.notify_all();
+  };
+  // Pieces are taken in order: the one before is done, or with a thread that waits for none behind it.
+  const auto take = [&] {
+    const std::lock_guard lock(mutex);
+    return failed || next == num_pieces ? -1 : next++;
+  };
+  const at::ThreadLocalState modes;
+  at::parallel_for(0, std::min<int64_t>(num_pieces, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    const at::ThreadLocalStateGuard guard(modes);
+    try {
+      for (int64_t piece = take(); piece >= 0; piece = take()) {
+        for (int64_t layer = 0; layer < num_layers; ++layer) {
+          if (!wait_for(piece, layer)) return;
+          f(piece, layer);
+          tell([&] { layers_done[static_cast<size_t>(piece)] = layer + 1; });
+        }
+      }
+    } catch (...) {
+      tell([&] { failed = true; });
+      throw;
+    }
+  });
+}
+
+}  // namespace earshot
