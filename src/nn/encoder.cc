@@ -22,7 +22,11 @@ constexpr int64_t kBatchHeights = 2, kLeftOverHeights = 32;
 
 // Frames that one core takes through the layers at a time are a multiple of the first number, so that chunks are whole
 // at their ends, and at most the second where there are more cores than one: each piece reads all weights anew.
-constexpr int64_t kPieceUnit = 128, kMostOfPiece = 512;
+constexpr int64_t kPieceUnit = 128, kMostOfPiece = 1024;
+
+// Each thread begins a layer behind the one before: with fewer layers for it than these, threads that share out what is
+// within a layer are as fast.
+constexpr int64_t kLayersOfThread = 6;
 
 // As many of the same length as busy all threads.
 int64_t PieceFrames(int64_t frames, int64_t threads) {
@@ -365,13 +369,17 @@ void Encoder::Finish(GatedFrames frames, EncoderState& state, EncoderOutput& out
 }
 
 EncoderOutput Encoder::StreamInPieces(const EncoderStep& step, const Heads& heads) {
+  const int64_t heights = skipper_.enabled() ? kLeftOverHeights : RoundedRows::kEvery;
+  const RoundedRows here(heights);
   const GatedFrames fresh = Begin(step);
   // Where frames leave, what is left of a piece waits in each block for the next one's, and most comes with the last.
-  const bool in_one = !fresh.x.is_cpu() || (skipper_.enabled() && step.final);
-  std::vector<GatedFrames> pieces = CutIntoPieces(fresh, in_one ? 1 : at::get_num_threads());
+  const int64_t threads = at::get_num_threads();
+  const bool in_one = !fresh.x.is_cpu() || (skipper_.enabled() && step.final) ||
+                      (threads - 1) * kLayersOfThread > static_cast<int64_t>(blocks_.size());
+  std::vector<GatedFrames> pieces = CutIntoPieces(fresh, in_one ? 1 : threads);
   std::vector<std::vector<Tensor>> intermediate(pieces.size());
   Wavefront(static_cast<int64_t>(pieces.size()), static_cast<int64_t>(blocks_.size()), [&](int64_t p, int64_t l) {
-    const RoundedRows rounded(skipper_.enabled() ? kLeftOverHeights : RoundedRows::kEvery);
+    const RoundedRows rounded(heights);
     const auto place = static_cast<size_t>(p), layer = static_cast<size_t>(l);
     GatedFrames& piece = pieces[place];
     SetRotary(piece);

@@ -44,9 +44,7 @@ void Wavefront(int64_t num_pieces, int64_t num_layers, F f) {
     const std::lock_guard lock(mutex);
     return failed || next == num_pieces ? -1 : next++;
   };
-  const at::ThreadLocalState modes;
-  at::parallel_for(0, std::min<int64_t>(num_pieces, at::get_num_threads()), 1, [&](int64_t, int64_t) {
-    const at::ThreadLocalStateGuard guard(modes);
+  const auto work = [&] {
     try {
       for (int64_t piece = take(); piece >= 0; piece = take()) {
         for (int64_t layer = 0; layer < num_layers; ++layer) {
@@ -59,6 +57,13 @@ void Wavefront(int64_t num_pieces, int64_t num_layers, F f) {
       tell([&] { failed = true; });
       throw;
     }
+  };
+  const int64_t threads = std::min<int64_t>(num_pieces, at::get_num_threads());
+  if (threads <= 1) return work();  // not by parallel_for, within which nothing else is shared out
+  const at::ThreadLocalState modes;
+  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    const at::ThreadLocalStateGuard guard(modes);
+    work();
   });
 }
 

@@ -205,9 +205,11 @@ TEST_P(EncoderTest, LongStepsAreTheWholeOnAnyNumberOfThreads) {
   const torch::NoGradGuard no_grad;
   Random random(4);
   EncoderOptions plain = Tiny(GetParam());
-  plain.num_layers = 3;
+  plain.num_layers = 12;
   plain.intermediate_layers = {1};
-  for (const EncoderOptions& options : {plain, Skipping(GetParam())}) {
+  EncoderOptions skipping = Skipping(GetParam());
+  skipping.num_layers = 12;
+  for (const EncoderOptions& options : {plain, skipping}) {
     const auto encoder = MakeEncoder(options);
     const Tensor features = Pauses(1900, random);
     const EncoderOutput whole = encoder->forward(features, Lens({1900}));

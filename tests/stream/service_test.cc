@@ -146,8 +146,9 @@ TEST(RecognitionService, UpdatesKeepStableWordsAndTellTheGate) {
     }
     for (size_t i = 0; i < stable.size(); ++i) EXPECT_EQ(update.words[i].text, stable[i]);
     for (size_t i = stable.size(); i < update.stable_words; ++i) stable.push_back(update.words[i].text);
-    if (!update.gate.empty())
+    if (!update.gate.empty()) {
       EXPECT_NEAR(update.gate_start_s, static_cast<double>(gates) * service->info().encoder_frame_s, 1e-6);
+    }
     gates += update.gate.size();
     EXPECT_LE(update.recognized_s, update.received_s + 1e-9);
     for (const Segment& segment : update.finals) {
