@@ -35,7 +35,7 @@ struct DynamicChunkOptions {
   int max_frames = 32;
   // Frames before the chunk are one of these.
   std::vector<int> left_frames = {96};
-  // Frames of right context (see Reach) are one of these, and no more than three times the chunk, as streams have them.
+  // Frames of right context (see Reach) are one of these, and no more than the chunk has.
   std::vector<int> right_frames = {0};
   // What a stream keeps before its chunk: the most of left_frames; a bounded 512 where one of them is all (-1).
   int64_t StreamLeftFrames() const;

@@ -51,7 +51,7 @@ std::optional<Reach> DrawReach(const DynamicChunkOptions& options, const Pattern
   chunk = std::clamp<int64_t>(chunk, options.min_frames, options.max_frames);
   return MakeReach(pattern, {.chunk_frames = chunk,
                              .left_frames = one_of(options.left_frames),
-                             .right_frames = std::min<int64_t>(3 * chunk, one_of(options.right_frames))});
+                             .right_frames = std::min<int64_t>(chunk, one_of(options.right_frames))});
 }
 
 }  // namespace
