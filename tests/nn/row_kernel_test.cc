@@ -84,6 +84,7 @@ TEST(RowKernel, ShareNoTemplateWithTheRest) {
     while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
     if (line.ends_with(".o:")) object = line;
     if (object.find("row_kernel_avx") == std::string::npos || line.size() < 20) continue;
+    if (line.find("DW.ref.") != std::string::npos) continue;  // data of unwinding, of builds with sanitizers
     ++checked;
     // W and V: weak; u: unique.
     EXPECT_EQ(std::string("WVu").find(line[17]), std::string::npos) << object << " " << line;
