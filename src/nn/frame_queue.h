@@ -9,7 +9,7 @@ namespace earshot {
 
 // past may be undefined.
 inline torch::Tensor Append(const torch::Tensor& past, const torch::Tensor& fresh, int64_t axis = 1) {
-  return past.defined() && past.size(axis) > 0 ? torch::cat({past, fresh}, axis) : fresh;
+  return past.defined() ? torch::cat({past, fresh}, axis) : fresh;
 }
 
 // Takes the first `count` frames out of `queue`. What stays is copied: a view would keep all of it alive.

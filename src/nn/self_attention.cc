@@ -22,8 +22,7 @@ constexpr size_t kForgottenTogether = 32;
 
 // Keys or values (N, H, t, d), of which a frame's heads lie together: frames are appended and dropped.
 Tensor AppendFrames(const Tensor& past, const Tensor& fresh) {
-  if (!past.defined() || past.size(2) == 0) return fresh;
-  return torch::cat({past.transpose(1, 2), fresh.transpose(1, 2)}, 1).transpose(1, 2);
+  return past.defined() ? torch::cat({past.transpose(1, 2), fresh.transpose(1, 2)}, 1).transpose(1, 2) : fresh;
 }
 Tensor SelectFrames(const Tensor& x, const Tensor& index) {
   return x.transpose(1, 2).index_select(1, index).transpose(1, 2);
@@ -306,7 +305,7 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
   SelfAttentionState& state = *step.state;
   const FramePositions& positions = *step.positions;
   EARSHOT_CHECK(positions.size() == p.q.size(2), "{} positions for {} frames", positions.size(), p.q.size(2));
-  state.pending_q = AppendFrames(state.pending_q, p.q);
+  state.pending_q = Append(state.pending_q, p.q, 2);
   state.k = AppendFrames(state.k, p.k);
   state.v = AppendFrames(state.v, p.v);
   if (step.log_gate.defined()) state.log_gate = Append(state.log_gate, step.log_gate, 1);
