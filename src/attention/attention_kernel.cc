@@ -30,6 +30,11 @@ void Check(const AttentionArguments& arguments, const KeyUnit& unit, int kv_head
                 unit.num_queries);
 }
 
+// Pairs of bf16 are all that its level adds.
+SimdLevel LevelFor(KernelType type, SimdLevel level) {
+  return type == KernelType::kFloat && level == SimdLevel::kAvx512Bf16 ? SimdLevel::kAvx512 : level;
+}
+
 }  // namespace
 
 AttentionScratch::AttentionScratch() = default;
@@ -55,8 +60,7 @@ void* AttentionScratch::Reserve(int64_t bytes) {
 void AttentionForward(SimdLevel level, const AttentionArguments& arguments, const KeyUnit& unit, int kv_head,
                       AttentionScratch& scratch) {
   Check(arguments, unit, kv_head);
-  if (arguments.type == KernelType::kFloat && level == SimdLevel::kAvx512Bf16) level = SimdLevel::kAvx512;
-  switch (level) {
+  switch (LevelFor(arguments.type, level)) {
     case SimdLevel::kBaseline: return attention_baseline::Forward(arguments, View(unit), kv_head, scratch);
 #if defined(EARSHOT_X86_KERNELS)
     case SimdLevel::kAvx2: return attention_avx2::Forward(arguments, View(unit), kv_head, scratch);
@@ -72,8 +76,7 @@ void AttentionBackward(SimdLevel level, const AttentionArguments& arguments, con
                        const KeyUnit& unit, int kv_head, AttentionScratch& scratch) {
   Check(arguments, unit, kv_head);
   EARSHOT_CHECK(arguments.lse != nullptr, "attention: gradients need the lse of the forward pass");
-  if (arguments.type == KernelType::kFloat && level == SimdLevel::kAvx512Bf16) level = SimdLevel::kAvx512;
-  switch (level) {
+  switch (LevelFor(arguments.type, level)) {
     case SimdLevel::kBaseline: return attention_baseline::Backward(arguments, gradients, View(unit), kv_head, scratch);
 #if defined(EARSHOT_X86_KERNELS)
     case SimdLevel::kAvx2: return attention_avx2::Backward(arguments, gradients, View(unit), kv_head, scratch);

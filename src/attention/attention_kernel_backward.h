@@ -49,6 +49,9 @@ inline void ComputeRows(const AttentionArguments& arguments, const AttentionGrad
   }
 }
 
+// 2^x of a logit less the lse. No weight is above 1; huge logits that the forward pass rounded otherwise may seem so.
+EARSHOT_INLINE FloatVector WeightOf(FloatVector x) { return Exp2<true>(x > 0 ? FloatVector{} : x); }
+
 // Adds the finished sums of an entry to the caller's gradients. key, value: rows of sums; dS still lacks the scale.
 EARSHOT_INLINE void AddToRow(const float* sums, float factor, int d, float* to) {
   int c = 0;
@@ -194,8 +197,7 @@ class BackwardPass {
           for (int v = 0; v < kVectors; ++v) {
             const int at = key + v * kLanes, row = first_row + r + i;
             const FloatVector x = sums[i][v] * scale + Load(chunk_.bias + at) - Broadcast(rows_.lse[row]);
-            // No weight is above 1; huge logits that the forward pass rounded otherwise may seem so.
-            FloatVector weights = Exp2<true>(x > 0 ? FloatVector{} : x);
+            FloatVector weights = WeightOf(x);
             if (kCut) weights = KeepWhere(Visible(chunk_.first + at, chunk_.end + at, row), weights);
             Store(weights, weights_ + (r + i) * kStripStep + at);
           }

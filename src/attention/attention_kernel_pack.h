@@ -235,6 +235,13 @@ EARSHOT_INLINE void TransposePart(const float* const* rows, int cells, float* ou
   }
 }
 
+// All parts, one behind the other.
+EARSHOT_INLINE void TransposeParts(const float* const* rows, int cells, float* out) {
+  TransposePart<0>(rows, cells, out);
+  TransposePart<1>(rows, cells, out + cells * kGroup);
+  TransposePart<2>(rows, cells, out + 2 * cells * kGroup);
+}
+
 // Two rows of floats -> of each part, cells (a[c], b[c]).
 EARSHOT_INLINE void InterleaveParts(const float* a, const float* b, int cells, float* out) {
   for (int c = 0; c < cells; c += kLanes) {
@@ -355,9 +362,7 @@ void PackGroup(const AttentionArguments& arguments, int kv_head, int group, cons
   if (kCell == Cell::kSplit) {
     const int cells = key_cells / kParts<kCell>;
     group_rows.Set(arguments.k, arguments.type, kv_head, d, 2 * cells, count, frame_of);
-    TransposePart<0>(group_rows.rows, cells, keys);
-    TransposePart<1>(group_rows.rows, cells, keys + cells * kGroup);
-    TransposePart<2>(group_rows.rows, cells, keys + 2 * cells * kGroup);
+    TransposeParts(group_rows.rows, cells, keys);
     group_rows.Set(arguments.v, arguments.type, kv_head, d, 2 * cells, count, frame_of);
     for (int i = 0; i < kGroup; i += 2)
       InterleaveParts(group_rows.rows[i], group_rows.rows[i + 1], 2 * cells, values + i / 2 * value_cells);

@@ -88,9 +88,7 @@ class TileBackwardPass {
   // Rows of 16 queries or keys -> (KeyCells, 16), all parts.
   EARSHOT_INLINE void TransposeRows(const float* const* rows, float* out) const {
     if constexpr (kCell == Cell::kSplit) {
-      TransposePart<0>(rows, part_cells_, out);
-      TransposePart<1>(rows, part_cells_, out + part_cells_ * kGroup);
-      TransposePart<2>(rows, part_cells_, out + 2 * part_cells_ * kGroup);
+      TransposeParts(rows, part_cells_, out);
     } else {
       TransposeGroup(rows, key_cells_, out);
     }
@@ -193,10 +191,9 @@ class TileBackwardPass {
   }
   static EARSHOT_INLINE __m512 Weight(__m512 logit, __m512 scale, __m512 bias, __m512 lse) {
     if constexpr (kCell == Cell::kSplit) {
-      // Rounded as the forward pass does, so that large logits cancel. No weight is above 1; huge ones that were summed
-      // in another order may seem so.
-      const auto x = reinterpret_cast<FloatVector>(_mm512_sub_ps(_mm512_fmadd_ps(logit, scale, bias), lse));
-      return reinterpret_cast<__m512>(Exp2<true>(x > 0 ? FloatVector{} : x));
+      // Rounded as the forward pass does, so that large logits cancel.
+      const __m512 x = _mm512_sub_ps(_mm512_fmadd_ps(logit, scale, bias), lse);
+      return reinterpret_cast<__m512>(WeightOf(reinterpret_cast<FloatVector>(x)));
     } else {
       return FastExp2(_mm512_fmadd_ps(logit, scale, _mm512_sub_ps(bias, lse)));
     }

@@ -25,7 +25,7 @@ EARSHOT_INLINE __m512 FastExp2(__m512 x) {
 // The exponentials of a pair of groups of keys stand between the products of the next one, so that vectors have work
 // while tiles have. Two tiles of queries are computed at a time, as keys come from the second-level cache no faster
 // than one tile takes them. Floats go in three parts of bf16 (Cell::kSplit): six products of tiles take less than half
-// the time of fused multiply-adds by vectors, and lose no bit that those keep.
+// the time of fused multiply-adds by vectors, and leave out what a float's rounding is as large as.
 template <Cell kCellOf>
 struct TileEngine {
   static constexpr Cell kCell = kCellOf;

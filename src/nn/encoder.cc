@@ -389,16 +389,18 @@ EncoderOutput Encoder::StreamInPieces(const EncoderStep& step, const Heads& head
     piece = blocks_[layer]->StreamBatch({block}).front();
     AfterBlock(layer, block, step, heads, piece, intermediate[place]);
   });
-  EncoderOutput out;
-  GatedFrames all;
-  for (size_t p = 0; p < pieces.size(); ++p) {
-    all.x = Append(all.x, pieces[p].x);
-    if (pieces[p].gate.defined()) all.gate = Append(all.gate, pieces[p].gate);
-    out.intermediate.resize(std::max(out.intermediate.size(), intermediate[p].size()));
-    for (size_t i = 0; i < intermediate[p].size(); ++i)
-      out.intermediate[i] = Append(out.intermediate[i], intermediate[p][i]);
+  std::vector<Tensor> x, gates;
+  for (const GatedFrames& piece : pieces) {
+    x.push_back(piece.x);
+    if (piece.gate.defined()) gates.push_back(piece.gate);
   }
-  Finish(std::move(all), *step.state, out);
+  EncoderOutput out;
+  for (size_t i = 0; i < intermediate.front().size(); ++i) {
+    std::vector<Tensor> parts;
+    for (const std::vector<Tensor>& of_piece : intermediate) parts.push_back(of_piece[i]);
+    out.intermediate.push_back(Join(parts));
+  }
+  Finish({.x = Join(x), .gate = gates.empty() ? Tensor() : Join(gates), .positions = {}}, *step.state, out);
   return out;
 }
 

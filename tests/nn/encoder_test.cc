@@ -9,6 +9,7 @@
 #include "src/base/random.h"
 #include "src/nn/dropout.h"
 #include "tests/support/tensor_match.h"
+#include "tests/support/threads.h"
 
 namespace earshot {
 namespace {
@@ -188,17 +189,6 @@ TEST_P(EncoderTest, SkippedFramesStreamAsTheWholeAndInAnyBatch) {
   EXPECT_EQ(kept.dropped.sum().item<int64_t>(), 0);
   EXPECT_TRUE(TensorsMatch(kept.x, MakeEncoder(plain)->forward(loud, Lens({200})).x, 1e-4));
 }
-
-class Threads {
- public:
-  explicit Threads(int count) : before_(at::get_num_threads()) { at::set_num_threads(count); }
-  ~Threads() { at::set_num_threads(before_); }
-  Threads(const Threads&) = delete;
-  Threads& operator=(const Threads&) = delete;
-
- private:
-  int before_;
-};
 
 // Steps of many frames are cut into pieces, which several threads take through the layers.
 TEST_P(EncoderTest, LongStepsAreTheWholeOnAnyNumberOfThreads) {

@@ -6,13 +6,14 @@
 #include <atomic>
 #include <stdexcept>
 
+#include "tests/support/threads.h"
+
 namespace earshot {
 namespace {
 
 TEST(Wavefront, EachIsBehindTheLayerBeforeAndThePieceBefore) {
-  const int before = at::get_num_threads();
-  for (const int threads : {1, 2, 5}) {
-    at::set_num_threads(threads);
+  for (const int count : {1, 2, 5}) {
+    const Threads threads(count);
     for (const int64_t pieces : {0, 1, 2, 9}) {
       constexpr int64_t kLayers = 7;
       std::vector<std::atomic<bool>> done(static_cast<size_t>(pieces * kLayers));
@@ -24,17 +25,15 @@ TEST(Wavefront, EachIsBehindTheLayerBeforeAndThePieceBefore) {
         if (done[at].exchange(true)) ++early;
         ++calls;
       });
-      EXPECT_EQ(calls, pieces * kLayers) << threads << " threads";
-      EXPECT_EQ(early, 0) << threads << " threads, " << pieces << " pieces";
+      EXPECT_EQ(calls, pieces * kLayers) << count << " threads";
+      EXPECT_EQ(early, 0) << count << " threads, " << pieces << " pieces";
     }
   }
-  at::set_num_threads(before);
 }
 
 TEST(Wavefront, WhatFailsEndsItAndReachesTheCaller) {
-  const int before = at::get_num_threads();
-  for (const int threads : {1, 3}) {
-    at::set_num_threads(threads);
+  for (const int count : {1, 3}) {
+    const Threads threads(count);
     std::atomic<bool> went_on = false;
     EXPECT_THROW(Wavefront(6, 4,
                            [&](int64_t piece, int64_t layer) {
@@ -44,7 +43,6 @@ TEST(Wavefront, WhatFailsEndsItAndReachesTheCaller) {
                  std::runtime_error);
     EXPECT_FALSE(went_on);
   }
-  at::set_num_threads(before);
 }
 
 TEST(Wavefront, SeesTheModesOfTheCaller) {
