@@ -18,7 +18,7 @@ namespace {
 
 // Many streams together have any number of frames: little memory counts more than a quarter of the products, which are
 // a tenth of their time. What one stream's gate leaves over varies less.
-constexpr int64_t kBatchHeights = 2, kLeftOverHeights = 32;
+constexpr int64_t kBatchHeights = 2, kLeastOfBatch = 64, kLeftOverHeights = 32;
 
 // Frames that one core takes through the layers at a time are a multiple of the first number, so that chunks are whole
 // at their ends, and at most the second where there are more cores than one: each piece reads all weights anew.
@@ -427,7 +427,8 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
     return out;
   }
   if (steps.size() == 1 && steps.front().state->right_frames == 0) return {StreamInPieces(steps.front(), heads)};
-  const RoundedRows rounded(steps.size() > 1 ? kBatchHeights : RoundedRows::kEvery);
+  const bool many = steps.size() > 1;
+  const RoundedRows rounded(many ? kBatchHeights : RoundedRows::kEvery, many ? kLeastOfBatch : 0);
   std::vector<BlockStep> blocks;
   std::vector<size_t> owners;  // the stream of each
   for (size_t i = 0; i < steps.size(); ++i) {

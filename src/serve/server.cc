@@ -1,5 +1,6 @@
 #include "src/serve/server.h"
 
+#include <malloc.h>
 #include <sys/socket.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -35,6 +36,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kDrainPoll{20};
 // When there are no more file descriptors, for a moment nobody is let in.
 constexpr std::chrono::milliseconds kAcceptPause{100};
+// How often an idle server looks whether it has memory to give back.
+constexpr std::chrono::seconds kIdlePoll{1};
 
 tcp::acceptor Listen(asio::io_context& io, const std::string& host, int port) {
   boost::system::error_code error;
@@ -98,6 +101,7 @@ class Server::Impl {
   void Start() {
     asio::co_spawn(strand_, Accept(http_, true), asio::detached);
     if (wyoming_) asio::co_spawn(strand_, Accept(*wyoming_, false), asio::detached);
+    asio::co_spawn(strand_, GiveMemoryBack(), asio::detached);
     for (int i = 0; i < context_->options.io_threads; ++i) threads_.emplace_back([this] { RunThread(); });
   }
 
@@ -171,6 +175,23 @@ class Server::Impl {
       } else {
         asio::co_spawn(executor, ServeWyoming(std::move(socket), context_), asio::detached);
       }
+    }
+  }
+
+  // Once nothing is left to do, the pages that malloc keeps of it go back to the system.
+  asio::awaitable<void> GiveMemoryBack() {
+    const Gauge& work = context_->metrics.work;
+    asio::steady_timer timer(strand_);
+    int64_t seen = 0, given = 0;
+    while (true) {
+      timer.expires_after(kIdlePoll);
+      co_await timer.async_wait(asio::use_awaitable);
+      const int64_t total = work.total;
+      if (work.now == 0 && total == seen && total != given) {
+        malloc_trim(0);
+        given = total;
+      }
+      seen = total;
     }
   }
 

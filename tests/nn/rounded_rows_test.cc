@@ -36,6 +36,10 @@ TEST(RoundedRows, GivesFewHeightsAndLittleMore) {
   const RoundedRows finer(32);
   EXPECT_EQ(RoundedRows::Of(1000), 1008);
   EXPECT_EQ(RoundedRows::Of(1100), 1120);
+  const RoundedRows of_many(2, 64);
+  EXPECT_EQ(RoundedRows::Of(0), 0);
+  EXPECT_EQ(RoundedRows::Of(1), 64);
+  EXPECT_EQ(RoundedRows::Of(65), 96);
 }
 
 TEST(RoundedRows, ChangesNoProduct) {
