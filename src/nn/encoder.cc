@@ -8,6 +8,7 @@
 #include "src/nn/dropout.h"
 #include "src/nn/frame_queue.h"
 #include "src/nn/rounded_rows.h"
+#include "src/nn/side_by_side.h"
 #include "src/nn/wavefront.h"
 
 namespace earshot {
@@ -23,6 +24,9 @@ constexpr int64_t kBatchHeights = 2, kLeastOfBatch = 64, kLeftOverHeights = 32;
 // Frames that one core takes through the layers at a time are a multiple of the first number, so that chunks are whole
 // at their ends, and at most the second where there are more cores than one: each piece reads all weights anew.
 constexpr int64_t kPieceUnit = 128, kMostOfPiece = 1024;
+
+// Streams that a thread takes through all layers on its own, where each thread has so many: nothing is waited for.
+constexpr int64_t kStreamsOfThread = 4;
 
 // Each thread begins a layer behind the one before: with fewer layers for it than these, threads that share out what is
 // within a layer are as fast.
@@ -427,6 +431,20 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
     return out;
   }
   if (steps.size() == 1 && steps.front().state->right_frames == 0) return {StreamInPieces(steps.front(), heads)};
+  const auto count = static_cast<int64_t>(steps.size());
+  const bool on_cpu = parameters().front().is_cpu();
+  const int64_t groups = on_cpu ? std::clamp<int64_t>(count / kStreamsOfThread, 1, at::get_num_threads()) : 1;
+  if (groups == 1) return StreamTogether(steps, heads);
+  SideBySide(groups, [&](int64_t g) {
+    const int64_t begin = count * g / groups, end = count * (g + 1) / groups;
+    std::vector<EncoderOutput> given = StreamTogether({steps.begin() + begin, steps.begin() + end}, heads);
+    std::move(given.begin(), given.end(), out.begin() + begin);
+  });
+  return out;
+}
+
+std::vector<EncoderOutput> Encoder::StreamTogether(const std::vector<EncoderStep>& steps, const Heads& heads) {
+  std::vector<EncoderOutput> out(steps.size());
   const bool many = steps.size() > 1;
   const RoundedRows rounded(many ? kBatchHeights : RoundedRows::kEvery, many ? kLeastOfBatch : 0);
   std::vector<BlockStep> blocks;

@@ -156,6 +156,8 @@ class Encoder : public torch::nn::Module {
   };
   // One stream without right context: its frames in pieces, on several cores.
   EncoderOutput StreamInPieces(const EncoderStep& step, const Heads& heads);
+  // Streams to each of which something came: frame by frame all at once, what looks at other frames each on one core.
+  std::vector<EncoderOutput> StreamTogether(const std::vector<EncoderStep>& steps, const Heads& heads);
   // What follows a block that has given these frames: their intermediate output, and those that leave.
   void AfterBlock(size_t layer, const BlockStep& block, const EncoderStep& step, const Heads& heads,
                   GatedFrames& frames, std::vector<torch::Tensor>& intermediate) const;

@@ -1,7 +1,5 @@
 #include "src/stream/recording_queue.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -16,6 +14,7 @@
 #include "src/base/error.h"
 #include "src/base/first_line.h"
 #include "src/base/log.h"
+#include "src/stream/own_threads.h"
 #include "src/stream/transcriber.h"
 
 namespace earshot {
@@ -91,7 +90,7 @@ class RecordingQueue::Impl : public std::enable_shared_from_this<Impl> {
 
  private:
   void Loop() {
-    at::set_num_threads(1);
+    SetOwnThreads(1);
     while (true) {
       std::shared_ptr<Job> job;
       {

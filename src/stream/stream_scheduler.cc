@@ -18,6 +18,7 @@
 #include "src/base/error.h"
 #include "src/base/first_line.h"
 #include "src/base/log.h"
+#include "src/stream/own_threads.h"
 
 namespace earshot {
 namespace {
@@ -132,7 +133,7 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
 
  private:
   void Loop() {
-    if (options_.threads > 0) at::set_num_threads(options_.threads);
+    if (options_.threads > 0) SetOwnThreads(options_.threads);
     std::vector<std::unique_ptr<Running>> streams;
     while (true) {
       {

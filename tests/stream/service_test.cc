@@ -1,6 +1,7 @@
 // Live streams and recordings of the service: the words are those of the same model offline, whatever comes together.
 #include "src/stream/service.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -16,6 +17,7 @@
 #include "src/stream/transcriber.h"
 #include "tests/stream/tiny_model.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/threads.h"
 
 namespace earshot {
 namespace {
@@ -94,6 +96,23 @@ void Push(LiveStream& stream, const std::vector<float>& samples, uint64_t seed) 
     stream.AcceptWaveform(std::span(samples).subspan(at, count));
     at += count;
   }
+}
+
+TEST(RecognitionService, StreamsHaveAllCoresThoughEachRecordingHasOne) {
+  const auto model = Model();  // which takes one
+  const Threads three(3);
+  const auto service = MakeRecognitionService(model, {.latency = {.latency_ms = kLatency_ms}, .recording_workers = 4});
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the threads of recordings have begun
+  std::atomic<int> threads = 0;
+  Collected collected;
+  const auto stream = service->OpenStream({}, [&, listener = collected.Listener()](StreamUpdate update) {
+    threads = at::get_num_threads();
+    listener(std::move(update));
+  });
+  stream->AcceptWaveform(Babble(1, 16000, 1));
+  stream->InputFinished();
+  ASSERT_TRUE(collected.WaitForEnd());
+  EXPECT_EQ(threads, 3);
 }
 
 TEST(RecognitionService, StreamsSideBySideHearWhatEachHearsAlone) {
