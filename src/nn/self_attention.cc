@@ -17,16 +17,9 @@ namespace {
 // The gate of a frame that was left out, in a memory's softmax.
 constexpr double kLeastGate = 1e-30;
 
-// Keys that are forgotten at a time, at the least: what is seen no more costs little beside a copy of all that is.
+// Keys that are forgotten at a time, at the least, where others before them stay: what is seen no more costs little
+// beside a copy of all that is.
 constexpr size_t kForgottenTogether = 32;
-
-// Keys or values (N, H, t, d), of which a frame's heads lie together: frames are appended and dropped.
-Tensor AppendFrames(const Tensor& past, const Tensor& fresh) {
-  return past.defined() ? torch::cat({past.transpose(1, 2), fresh.transpose(1, 2)}, 1).transpose(1, 2) : fresh;
-}
-Tensor SelectFrames(const Tensor& x, const Tensor& index) {
-  return x.transpose(1, 2).index_select(1, index).transpose(1, 2);
-}
 
 // Frames (N, t, ...) of a stream on the grid of all positions from first on: zeros for those that were left out.
 Tensor OnGrid(const Tensor& x, const FramePositions& positions, int64_t first, int64_t axis) {
@@ -268,11 +261,14 @@ void SelfAttention::Forget(SelfAttentionState& state) const {
     kept.push_back(static_cast<int64_t>(i));
     kept_positions.push_back(state.key_positions[i]);
   }
-  if (kept.size() + kForgottenTogether <= state.key_positions.size()) {
-    const Tensor index = torch::tensor(kept, torch::kInt64).to(state.k.device());
-    state.k = SelectFrames(state.k, index);
-    state.v = SelectFrames(state.v, index);
-    if (state.log_gate.defined()) state.log_gate = state.log_gate.index_select(1, index);
+  const size_t gone = state.key_positions.size() - kept.size();
+  const bool oldest = kept.empty() || kept.front() == static_cast<int64_t>(gone);
+  if (gone > 0 && (oldest || gone >= kForgottenTogether)) {
+    const Tensor index = oldest ? Tensor() : torch::tensor(kept, torch::kInt64).to(state.k.Frames().device());
+    for (FrameBuffer* buffer : {&state.k, &state.v, &state.log_gate}) {
+      if (!buffer->defined()) continue;
+      oldest ? buffer->DropFront(static_cast<int64_t>(gone)) : buffer->Select(index);
+    }
     state.key_positions = std::move(kept_positions);
   }
   if (const PatternTerm* t = pattern_.hierarchical()) ForgetCells(*t, state.next_query, state.cells);
@@ -287,12 +283,12 @@ void SelfAttention::Forget(SelfAttentionState& state) const {
 }
 
 void SelfAttention::GiveBack(int64_t frames, SelfAttentionState& state) {
-  const int64_t kept = state.k.size(2) - frames;
-  state.received = state.next_query = state.key_positions[static_cast<size_t>(kept)];
-  state.k = state.k.narrow(2, 0, kept);
-  state.v = state.v.narrow(2, 0, kept);
-  if (state.log_gate.defined()) state.log_gate = state.log_gate.narrow(1, 0, kept);
-  state.key_positions.resize(static_cast<size_t>(kept));
+  const auto kept = static_cast<size_t>(state.k.size() - frames);
+  state.received = state.next_query = state.key_positions[kept];
+  for (FrameBuffer* buffer : {&state.k, &state.v, &state.log_gate}) {
+    if (buffer->defined()) buffer->DropBack(frames);
+  }
+  state.key_positions.resize(kept);
 }
 
 FramePositions FramePositions::Range(int64_t first, int64_t num) {
@@ -305,10 +301,10 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
   SelfAttentionState& state = *step.state;
   const FramePositions& positions = *step.positions;
   EARSHOT_CHECK(positions.size() == p.q.size(2), "{} positions for {} frames", positions.size(), p.q.size(2));
-  state.pending_q = Append(state.pending_q, p.q, 2);
-  state.k = AppendFrames(state.k, p.k);
-  state.v = AppendFrames(state.v, p.v);
-  if (step.log_gate.defined()) state.log_gate = Append(state.log_gate, step.log_gate, 1);
+  Tensor q = Append(state.pending_q, p.q, 2);
+  state.k.Append(p.k.transpose(1, 2));
+  state.v.Append(p.v.transpose(1, 2));
+  if (step.log_gate.defined()) state.log_gate.Append(step.log_gate);
   state.key_positions.insert(state.key_positions.end(), positions.at.begin(), positions.at.end());
   state.pending_positions.insert(state.pending_positions.end(), positions.at.begin(), positions.at.end());
   AcceptSummaries(p, step.log_gate, positions, step.final, state);
@@ -317,12 +313,15 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
   const Pattern& pattern = PatternOf(state);
   const bool all_out = step.final || step.ahead > 0;
   const int64_t ready = all_out ? state.received : std::max(pattern.ReadyQueries(state.received), state.next_query);
-  if (ready == state.next_query) return {};
+  if (ready == state.next_query) {
+    state.pending_q = q;
+    return {};
+  }
   const auto pending_end = std::lower_bound(state.pending_positions.begin(), state.pending_positions.end(), ready);
   const int64_t count = pending_end - state.pending_positions.begin();
   PlanOptions options{.num_queries = count,
                       .query_positions = {state.pending_positions.begin(), pending_end},
-                      .num_keys = state.k.size(2),
+                      .num_keys = state.k.size(),
                       .key_positions = state.key_positions};
   Tensor memory;
   if (memory_) {
@@ -332,8 +331,8 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
   }
   Tensor heads;
   if (count > 0) {
-    AttentionInputs in{.q = state.pending_q.narrow(2, 0, count)};
-    Rows rows = FrameRows(state.k, state.v, state.log_gate);
+    AttentionInputs in{.q = q.narrow(2, 0, count)};
+    Rows rows = FrameRows(state.k.Frames().transpose(1, 2), state.v.Frames().transpose(1, 2), state.log_gate.Frames());
     if (pattern.hierarchical()) {
       const std::vector<Cells> levels(state.cells.levels.begin() + 1, state.cells.levels.end());
       for (const Cells& cells : levels) options.cells.push_back({cells.first, cells.end() - 1});
@@ -348,9 +347,10 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
       in.selection_score = selected.score;
     }
     heads = HybridAttention(in, MakeAttentionPlan(pattern, options));
-    state.pending_q = state.pending_q.narrow(2, count, state.pending_q.size(2) - count);
+    q = q.narrow(2, count, q.size(2) - count);
     state.pending_positions.erase(state.pending_positions.begin(), pending_end);
   }
+  state.pending_q = q.size(2) > 0 ? q : Tensor();
   state.next_query = ready;
   if (step.ahead > 0) GiveBack(step.ahead, state);
   Forget(state);

@@ -11,6 +11,7 @@
 #include "src/attention/hybrid_attention.h"
 #include "src/nn/block_selector.h"
 #include "src/nn/chunk_layout.h"
+#include "src/nn/frame_buffer.h"
 #include "src/nn/key_cells.h"
 #include "src/nn/linear.h"
 #include "src/nn/memory_bank.h"
@@ -46,8 +47,8 @@ struct FramePositions {
 // The past of one layer in a stream, bounded when the pattern is.
 struct SelfAttentionState {
   std::shared_ptr<const Pattern> pattern;  // of this stream; null: the module's
-  torch::Tensor k, v;                      // (N, H, t, d), keys that may still be seen, with positions
-  torch::Tensor log_gate;                  // (N, t), of the same keys
+  FrameBuffer k, v;                        // (N, t, H, d), keys that may still be seen, with positions
+  FrameBuffer log_gate;                    // (N, t), of the same keys
   std::vector<int64_t> key_positions;      // of the same keys
   torch::Tensor pending_q;  // (N, H, p, d), with positions: queries that wait for what they look ahead at
   std::vector<int64_t> pending_positions;  // of the same queries
