@@ -20,7 +20,7 @@ void LatencyOptions::Visit(OptionVisitor& v) {
 void LatencyOptions::Validate() const {
   if (latency_ms < 0) Throw("latency_ms is {}, expected 0 (the model's own) or more", latency_ms);
   if (right_context_ms < -1)
-    Throw("right_context_ms is {}, expected -1 (three quarters of the latency) or more", right_context_ms);
+    Throw("right_context_ms is {}, expected -1 (seven eighths of the latency) or more", right_context_ms);
   if (left_context_ms < 0)
     Throw("left_context_ms is {}, expected 0 (what the model was trained with) or more", left_context_ms);
   if (latency_ms > 0 && right_context_ms >= latency_ms)
@@ -35,7 +35,7 @@ Reach ReachForLatency(const AsrModel& model, const LatencyOptions& options) {
   const auto frames_of = [&](int ms) { return static_cast<int64_t>(ms / frame_ms + 1e-9); };
   const Encoder& encoder = model.network().encoder();
   const int64_t frames = frames_of(options.latency_ms);
-  int64_t right = encoder.CanHaveRightContext() ? std::min(frames * 3 / 4, frames_of(kMostRightContext_ms)) : 0;
+  int64_t right = encoder.CanHaveRightContext() ? std::min(frames * 7 / 8, frames_of(kMostRightContext_ms)) : 0;
   if (options.right_context_ms >= 0) right = frames_of(options.right_context_ms);
   if (right == frames)
     Throw("a right context of {} ms leaves no encoder frame ({:.0f} ms) of a latency of {}", options.right_context_ms,

@@ -17,7 +17,7 @@ struct LatencyOptions {
   // How long a sound may wait for its word: a chunk and its right context. 0: what the model's own pattern takes.
   int latency_ms = 0;
   // Of the latency, what is heard behind each chunk before its words are told, and computed once more with the next
-  // one: the work of a stream grows by latency / (latency - right context). -1: three quarters, up to 480 ms, beyond
+  // one: the work of a stream grows by latency / (latency - right context). -1: seven eighths, up to 480 ms, beyond
   // which little is gained. 0: none, the least work, and hears worst.
   int right_context_ms = -1;
   // What is heard before the chunk. 0: the most that the model was trained with.

@@ -298,27 +298,35 @@ EncoderState Encoder::StartStream(const Reach* reach) const {
   return state;
 }
 
-GatedFrames Encoder::Begin(const EncoderStep& step) {
-  const auto& [features, final, state] = step;
-  EARSHOT_CHECK(state->blocks.size() == blocks_.size(), "state of {} blocks for an encoder of {}", state->blocks.size(),
-                blocks_.size());
-  const Tensor pending = state->subsampling.frames;
-  EARSHOT_CHECK(features.defined() || pending.defined() || final, "a step of a stream without frames");
-  const Tensor fresh = features.defined() ? features : pending.narrow(1, 0, 0);
-  const Tensor seen = pending.defined() ? torch::cat({pending, fresh}, 1) : fresh;
-  Tensor x = subsampling_->Stream(fresh, final, state->subsampling);
-  if (options_.input_scale != 1.0) x = x * options_.input_scale;
-  GatedFrames frames{.x = x.to(torch::kFloat)};
-  Tensor energy;
-  if (gate_->HearsEnergy()) {
-    energy = Energy(seen.narrow(1, 0, std::min(seen.size(1), x.size(1) * subsampling_->factor())), x.size(1));
+std::vector<GatedFrames> Encoder::Begin(const std::vector<EncoderStep>& steps) {
+  std::vector<SubsamplingStep> subsampling;
+  std::vector<Tensor> seen;  // where the gate hears it: the frames, with those that waited
+  for (const auto& [features, final, state] : steps) {
+    EARSHOT_CHECK(state->blocks.size() == blocks_.size(), "state of {} blocks for an encoder of {}",
+                  state->blocks.size(), blocks_.size());
+    const Tensor pending = state->subsampling.frames;
+    EARSHOT_CHECK(features.defined() || pending.defined(), "a step of a stream without frames");
+    const Tensor fresh = features.defined() ? features : pending.narrow(1, 0, 0);
+    subsampling.push_back({.features = fresh, .final = final, .state = &state->subsampling});
+    if (gate_->HearsEnergy()) seen.push_back(Append(pending, fresh));
   }
-  const Tensor gate = gate_->forward(frames.x, energy);
-  if (gate.defined()) frames.gate = gate.unsqueeze(2);
-  frames.positions = FramePositions::Range(state->frames, x.size(1));
-  state->frames += x.size(1);
-  CountWork({.frames = x.size(0) * x.size(1)});
-  return frames;
+  const std::vector<Tensor> subsampled = subsampling_->StreamBatch(subsampling);
+  std::vector<GatedFrames> all;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    EncoderState& state = *steps[i].state;
+    const Tensor x =
+        (options_.input_scale == 1.0 ? subsampled[i] : subsampled[i] * options_.input_scale).to(torch::kFloat);
+    GatedFrames frames{.x = x, .positions = FramePositions::Range(state.frames, x.size(1))};
+    Tensor energy;
+    if (gate_->HearsEnergy())
+      energy = Energy(seen[i].narrow(1, 0, std::min(seen[i].size(1), x.size(1) * subsampling_->factor())), x.size(1));
+    const Tensor gate = gate_->forward(x, energy);
+    if (gate.defined()) frames.gate = gate.unsqueeze(2);
+    state.frames += x.size(1);
+    CountWork({.frames = x.size(0) * x.size(1)});
+    all.push_back(std::move(frames));
+  }
+  return all;
 }
 
 std::vector<BlockStep> Encoder::BlockSteps(GatedFrames fresh, bool final, EncoderState& state) {
@@ -375,7 +383,7 @@ void Encoder::Finish(GatedFrames frames, EncoderState& state, EncoderOutput& out
 EncoderOutput Encoder::StreamInPieces(const EncoderStep& step, const Heads& heads) {
   const int64_t heights = skipper_.enabled() ? kLeftOverHeights : RoundedRows::kEvery;
   const RoundedRows here(heights);
-  const GatedFrames fresh = Begin(step);
+  const GatedFrames fresh = Begin({step}).front();
   // Where frames leave, what is left of a piece waits in each block for the next one's, and most comes with the last.
   const int64_t threads = at::get_num_threads();
   const bool in_one = !fresh.x.is_cpu() || (skipper_.enabled() && step.final) ||
@@ -449,8 +457,9 @@ std::vector<EncoderOutput> Encoder::StreamTogether(const std::vector<EncoderStep
   const RoundedRows rounded(many ? kBatchHeights : RoundedRows::kEvery, many ? kLeastOfBatch : 0);
   std::vector<BlockStep> blocks;
   std::vector<size_t> owners;  // the stream of each
+  std::vector<GatedFrames> fresh = Begin(steps);
   for (size_t i = 0; i < steps.size(); ++i) {
-    for (BlockStep& step : BlockSteps(Begin(steps[i]), steps[i].final, *steps[i].state)) {
+    for (BlockStep& step : BlockSteps(std::move(fresh[i]), steps[i].final, *steps[i].state)) {
       blocks.push_back(std::move(step));
       owners.push_back(i);
     }

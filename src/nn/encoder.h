@@ -149,7 +149,7 @@ class Encoder : public torch::nn::Module {
                              const Reach* reach);
   std::vector<BlockState> StartBlocks(const Reach* reach) const;
   // Subsampling and gate.
-  GatedFrames Begin(const EncoderStep& step);
+  std::vector<GatedFrames> Begin(const std::vector<EncoderStep>& steps);
   struct Heads {
     const Conditioning& conditioning;
     const BlankProbability& blank;

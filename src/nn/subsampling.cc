@@ -1,10 +1,12 @@
 #include "src/nn/subsampling.h"
 
 #include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "src/base/error.h"
+#include "src/nn/frame_queue.h"
 
 namespace earshot {
 
@@ -92,6 +94,8 @@ Tensor Subsampling::Infer(const Tensor& features) const {
 }
 
 Tensor Subsampling::Convolve(const Tensor& features) {
+  if (features.size(1) == 0)
+    return torch::zeros({features.size(0), 0, output_->options.out_features()}, features.options());
   if (packed_ && ForInference(*this, features)) return Infer(features);
   Tensor x = torch::relu(first_(features.unsqueeze(1)));  // (N, channels, T / 2, C / 2)
   for (size_t i = 0; i < depthwise_->size(); ++i) {
@@ -102,23 +106,48 @@ Tensor Subsampling::Convolve(const Tensor& features) {
   return output_->forward(x);
 }
 
-Tensor Subsampling::forward(const Tensor& features) {
+Tensor Subsampling::Padded(const Tensor& features) const {
   const int64_t frames = OutputFrames(features.size(1));
-  if (frames == 0) return torch::zeros({features.size(0), 0, output_->options.out_features()}, features.options());
+  if (frames == 0) return features;
   const int64_t needed = options_.factor * (frames - 1) + Span();
-  return Convolve(torch::constant_pad_nd(features, {0, 0, 0, needed - features.size(1)}));
+  return torch::constant_pad_nd(features, {0, 0, 0, needed - features.size(1)});
 }
 
-Tensor Subsampling::Stream(const Tensor& features, bool final, SubsamplingState& state) {
-  const Tensor all = state.frames.defined() ? torch::cat({state.frames, features}, 1) : features;
+Tensor Subsampling::Complete(const Tensor& features, bool final, SubsamplingState& state) const {
+  const Tensor all = Append(state.frames, features);
   if (final) {
     state.frames = Tensor();
-    return forward(all);
+    return Padded(all);
   }
   const int64_t ready = all.size(1) < Span() ? 0 : (all.size(1) - Span()) / options_.factor + 1;
   state.frames = all.narrow(1, options_.factor * ready, all.size(1) - options_.factor * ready);
-  if (ready == 0) return torch::zeros({all.size(0), 0, output_->options.out_features()}, all.options());
-  return Convolve(all.narrow(1, 0, options_.factor * (ready - 1) + Span()));
+  return all.narrow(1, 0, ready == 0 ? 0 : options_.factor * (ready - 1) + Span());
+}
+
+Tensor Subsampling::forward(const Tensor& features) { return Convolve(Padded(features)); }
+
+Tensor Subsampling::Stream(const Tensor& features, bool final, SubsamplingState& state) {
+  return Convolve(Complete(features, final, state));
+}
+
+std::vector<Tensor> Subsampling::StreamBatch(const std::vector<SubsamplingStep>& steps) {
+  std::map<int64_t, std::vector<size_t>> by_length;
+  std::vector<Tensor> complete, out(steps.size());
+  for (const SubsamplingStep& step : steps) {
+    complete.push_back(Complete(step.features, step.final, *step.state));
+    by_length[complete.back().size(1)].push_back(complete.size() - 1);
+  }
+  for (const auto& [length, places] : by_length) {
+    std::vector<Tensor> same;
+    std::vector<int64_t> counts;
+    for (const size_t i : places) {
+      same.push_back(complete[i]);
+      counts.push_back(complete[i].size(0));
+    }
+    const std::vector<Tensor> parts = Split(Convolve(Join(same, 0)), counts, 0);
+    for (size_t j = 0; j < places.size(); ++j) out[places[j]] = parts[j];
+  }
+  return out;
 }
 
 }  // namespace earshot

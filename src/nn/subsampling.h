@@ -32,6 +32,12 @@ struct SubsamplingState {
   torch::Tensor frames;  // (N, t, C), t < Span() + factor
 };
 
+struct SubsamplingStep {
+  torch::Tensor features;  // (1, t, C), any t
+  bool final = false;
+  SubsamplingState* state = nullptr;
+};
+
 class Subsampling : public torch::nn::Module, public Prepackable {
  public:
   // num_features: C of the front end.
@@ -43,6 +49,8 @@ class Subsampling : public torch::nn::Module, public Prepackable {
   // features: (N, t, C), any t. Returns the encoder frames that became complete, (N, t', D); with
   // `final` also the last ones.
   torch::Tensor Stream(const torch::Tensor& features, bool final, SubsamplingState& state);
+  // The same of several streams; those that are as long as one another are computed at once.
+  std::vector<torch::Tensor> StreamBatch(const std::vector<SubsamplingStep>& steps);
 
   // With packed weights the convolutions go channels last, a few frames at a time. int8: computed as bf16 is, the
   // convolutions do not gain from it.
@@ -56,7 +64,11 @@ class Subsampling : public torch::nn::Module, public Prepackable {
 
  private:
   void Initialise();
-  // (N, T, C) with T = factor (T' - 1) + Span() -> (N, T', D).
+  // (N, T, C) -> (N, factor (T' - 1) + Span(), C), T' = ceil(T / factor); no frames of none.
+  torch::Tensor Padded(const torch::Tensor& features) const;
+  // The frames, with those of the steps before, of which encoder frames became complete, as many as Convolve takes.
+  torch::Tensor Complete(const torch::Tensor& features, bool final, SubsamplingState& state) const;
+  // (N, T, C) with T = factor (T' - 1) + Span(), or 0 -> (N, T', D).
   torch::Tensor Convolve(const torch::Tensor& features);
   torch::Tensor Infer(const torch::Tensor& features) const;
 

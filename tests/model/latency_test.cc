@@ -53,8 +53,8 @@ TEST_F(LatencyTest, IsChunkAndRightContext) {
   for (const auto& [options, chunk, right] : std::vector<Case>{{{.latency_ms = 40}, 1, 0},
                                                                {{.latency_ms = 80}, 1, 1},
                                                                {{.latency_ms = 160}, 1, 3},
-                                                               {{.latency_ms = 320}, 2, 6},
-                                                               {{.latency_ms = 350}, 2, 6},
+                                                               {{.latency_ms = 320}, 1, 7},
+                                                               {{.latency_ms = 350}, 1, 7},
                                                                {{.latency_ms = 640}, 4, 12},
                                                                {{.latency_ms = 1280}, 20, 12},
                                                                {{.latency_ms = 320, .right_context_ms = 0}, 8, 0},
@@ -66,7 +66,7 @@ TEST_F(LatencyTest, IsChunkAndRightContext) {
                                             ",left=24,lookahead=" + std::to_string(right) + ")"));
   }
   EXPECT_EQ(Of({.latency_ms = 320, .left_context_ms = 400}).pattern,
-            Pattern::Parse("local(chunk=2,left=10,lookahead=6)"));
+            Pattern::Parse("local(chunk=1,left=10,lookahead=7)"));
 }
 
 TEST_F(LatencyTest, HasNoRightContextWhereFramesComeOnce) {

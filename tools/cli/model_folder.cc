@@ -59,7 +59,7 @@ void AddLatencyOptions(CLI::App& command, const std::string& latency, LatencyOpt
   command
       .add_option(
           "--right-context-ms", options.right_context_ms,
-          "of the latency, what is heard behind each chunk before its words are told [three quarters, up to 480]")
+          "of the latency, what is heard behind each chunk before its words are told [seven eighths, up to 480]")
       ->type_name("MS");
   command
       .add_option("--left-context-ms", options.left_context_ms,
