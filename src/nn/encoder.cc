@@ -19,7 +19,7 @@ namespace {
 
 // Many streams together have any number of frames: little memory counts more than a quarter of the products, which are
 // a tenth of their time. What one stream's gate leaves over varies less.
-constexpr int64_t kBatchHeights = 2, kLeastOfBatch = 64, kLeftOverHeights = 32;
+constexpr int64_t kBatchHeights = 1, kLeastOfBatch = 64, kLeftOverHeights = 32;
 
 // Frames that one core takes through the layers at a time are a multiple of the first number, so that chunks are whole
 // at their ends, and at most the second where there are more cores than one: each piece reads all weights anew.
