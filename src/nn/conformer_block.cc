@@ -32,6 +32,19 @@ FramePositions TakePositions(int64_t count, const BlockStep& step) {
   return out;
 }
 
+// A step of the convolution: the next `count` frames that attention has given out.
+ConvolutionStep ConvolutionStepOf(int64_t count, const BlockStep& step) {
+  BlockState& state = *step.state;
+  ConvolutionStep out{.received = count, .final = step.final, .ahead = step.ahead, .state = &state.convolution};
+  if (Waits(step)) {
+    const int64_t waiting = state.before_convolution.defined() ? state.before_convolution.size(1) : 0;
+    const auto first = state.positions.begin() + waiting;
+    out.positions = {first, first + count};
+    out.received_to = state.attention.next_query;
+  }
+  return out;
+}
+
 // The gates of the frames between the two modules stand in front of those that wait for attention.
 Tensor WaitingGates(int64_t count, const BlockState& state) {
   return state.gate.narrow(1, state.before_convolution.defined() ? state.before_convolution.size(1) : 0, count);
@@ -117,7 +130,7 @@ std::vector<GatedFrames> ConformerBlock::StreamInfer(const std::vector<BlockStep
       if (gated) gates.push_back(step.in.gate);
       waiting.push_back(fresh[i]);
     }
-    convolution.push_back({.received = count, .final = step.final, .ahead = step.ahead, .state = &state.convolution});
+    convolution.push_back(ConvolutionStepOf(count, step));
   }
   // Made in this call and shared with no state, so that the sum may take its place.
   const Tensor mixed = Join(waiting);
@@ -180,8 +193,7 @@ GatedFrames ConformerBlock::Stream(const BlockStep& step) {
   Tensor gate = in.gate;
   if (gate.defined() && Waits(step)) gate = WaitingGates(count, *state);
   Tensor mixed = (Waits(step) ? Take(state->before_attention, count) : fresh) + Gated(attended, gate);
-  const Tensor convolved =
-      convolution_->Stream(mixed, {.received = count, .final = final, .ahead = ahead, .state = &state->convolution});
+  const Tensor convolved = convolution_->Stream(mixed, ConvolutionStepOf(count, step));
 
   GatedFrames out{.gate = in.gate, .positions = TakePositions(convolved.size(1), step)};
   if (Waits(step)) {

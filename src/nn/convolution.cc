@@ -85,26 +85,43 @@ Tensor Convolution::forward(const Tensor& x, const Tensor& mask, int64_t chunk, 
 Convolution::Window Convolution::Advance(const Tensor& fresh, const ConvolutionStep& step) const {
   ConvolutionState& state = *step.state;
   Window window;
-  window.inputs = state.inputs.defined() ? torch::cat({state.inputs, fresh}, 1) : fresh;
-  const int64_t received = state.first_input + window.inputs.size(1);
-  const int64_t k = options_.kernel, half = (k - 1) / 2, chunk = ChunkOf(state.chunk);
+  window.inputs = Append(state.inputs, fresh);
+  if (step.positions.empty()) {
+    for (int64_t i = 0; i < fresh.size(1); ++i) state.positions.push_back(state.received++);
+    state.received = std::max(state.received, step.received_to);
+  } else {
+    state.positions.insert(state.positions.end(), step.positions.begin(), step.positions.end());
+    state.received = step.received_to;
+  }
+  const std::vector<int64_t>& positions = state.positions;
+  const auto received = static_cast<int64_t>(positions.size());
+  EARSHOT_CHECK(received == window.inputs.size(1), "{} positions for {} frames", received, window.inputs.size(1));
+  // So many frames stand before this position.
+  const auto before = [&](int64_t position) {
+    return std::lower_bound(positions.begin(), positions.end(), position) - positions.begin();
+  };
+  const int64_t half = (options_.kernel - 1) / 2, chunk = ChunkOf(state.chunk);
   const bool causal = options_.kind == ConvolutionKind::kCausal;
   int64_t ready = received;
-  if (!step.final && step.ahead == 0 && !causal) ready = chunk > 0 ? received / chunk * chunk : received - half;
-  ready = std::max(ready, state.next_output);
-  window.first = state.next_output - state.first_input;
-  window.count = ready - state.next_output;
+  if (!step.final && step.ahead == 0 && !causal)
+    ready = chunk > 0 ? before(state.received / chunk * chunk) : received - half;
+  ready = std::max(ready, state.given);
+  window.first = state.given;
+  window.count = ready - state.given;
+  for (int64_t t = window.first; chunk > 0 && t < ready; ++t) {
+    const int64_t position = positions[static_cast<size_t>(t)];
+    const bool same = t > window.first && position / chunk == positions[static_cast<size_t>(t - 1)] / chunk;
+    window.ends.push_back(same ? window.ends.back() : before((position / chunk + 1) * chunk));
+  }
   // Frames that come again are not kept.
   const int64_t next = received - step.ahead;
+  state.received -= step.ahead;
   ready = std::min(ready, next);
-  state.next_output = ready;
-  // What stands before the next output, aligned so that chunks of the inputs are chunks of the stream.
-  int64_t keep_from = std::max<int64_t>(state.first_input, ready - options_.Before());
-  if (chunk > 0) keep_from = keep_from / chunk * chunk;
-  keep_from = std::max(keep_from, state.first_input);
+  const int64_t keep_from = std::max<int64_t>(0, ready - options_.Before());
+  state.given = ready - keep_from;
   // A copy: a view would keep all the inputs alive.
-  state.inputs = window.inputs.narrow(1, keep_from - state.first_input, next - keep_from).clone();
-  state.first_input = keep_from;
+  state.inputs = window.inputs.narrow(1, keep_from, next - keep_from).clone();
+  state.positions = {positions.begin() + keep_from, positions.begin() + next};
   return window;
 }
 
@@ -113,16 +130,30 @@ Tensor Convolution::Stream(const Tensor& x, const ConvolutionStep& step) {
     std::vector<ConvolutionStep> steps = {step};
     return StreamInfer(Normalize(x, *norm_, input_type()), steps).Value().to(x.scalar_type());
   }
-  const Window window = Advance(Expand(x), step);
-  if (window.count == 0) return Project(window.inputs.narrow(1, 0, 0));
-  return Project(Depthwise(window.inputs, ChunkOf(step.state->chunk)).narrow(1, window.first, window.count));
+  return Project(DepthwiseOf(Advance(Expand(x), step)));
 }
 
-Activation Convolution::InferDepthwise(const Window& window, int64_t chunk) const {
-  DepthwiseOptions o{.kernel = options_.kernel, .before = options_.Before()};
+Tensor Convolution::DepthwiseOf(const Window& window) {
+  const Tensor& x = window.inputs;
+  if (window.count == 0) return x.narrow(1, 0, 0);
+  if (window.ends.empty()) return Depthwise(x, 0).narrow(1, window.first, window.count);
+  // Tap by tap.
+  const Tensor frames = torch::arange(window.first, window.first + window.count, x.device());
+  const Tensor ends = torch::tensor(window.ends, torch::kInt64).to(x.device());
+  Tensor sum = torch::zeros({x.size(0), window.count, x.size(2)}, x.options());
+  for (int64_t k = 0; k < options_.kernel; ++k) {
+    const Tensor from = frames + (k - options_.Before());
+    const Tensor seen = (from >= 0).logical_and(from < ends).to(x.scalar_type()).view({1, -1, 1});
+    const Tensor weight = depthwise_->weight.select(2, k).squeeze(1).to(x.scalar_type());
+    sum = sum + x.index_select(1, from.clamp(0, x.size(1) - 1)) * seen * weight;
+  }
+  return depthwise_->bias.defined() ? sum + depthwise_->bias.to(x.scalar_type()) : sum;
+}
+
+Activation Convolution::InferDepthwise(const Window& window) const {
+  DepthwiseOptions o{.kernel = options_.kernel, .before = options_.Before(), .ends = window.ends};
   o.weight = packed_depthwise_.defined() ? packed_depthwise_ : PackDepthwise(depthwise_->weight);
   o.bias = depthwise_->bias;
-  o.chunk = ChunkOf(chunk);
   return DepthwiseNormSilu(window.inputs, window.first, window.count, o, *depthwise_norm_, output_->input_type());
 }
 
@@ -131,12 +162,15 @@ Product Convolution::Infer(const Activation& normed, const Tensor& mask, int64_t
   const Tensor inputs = Glu(expand_->Multiply(normed), mask);
   if (layout) {
     Activation rows = InferDepthwise(
-        {.inputs = WithPast(inputs, *layout), .first = layout->past, .count = layout->rows_per_chunk}, -1);
+        {.inputs = WithPast(inputs, *layout), .first = layout->past, .count = layout->rows_per_chunk, .ends = {}});
     rows.values = rows.values.view({inputs.size(0), inputs.size(1), -1});
     if (rows.scale.defined()) rows.scale = rows.scale.view({inputs.size(0), inputs.size(1), -1});
     return output_->Multiply(rows);
   }
-  return output_->Multiply(InferDepthwise({.inputs = inputs, .first = 0, .count = inputs.size(1)}, chunk));
+  Window all{.inputs = inputs, .first = 0, .count = inputs.size(1), .ends = {}};
+  const int64_t size = ChunkOf(chunk);
+  for (int64_t t = 0; size > 0 && t < all.count; ++t) all.ends.push_back(std::min(all.count, (t / size + 1) * size));
+  return output_->Multiply(InferDepthwise(all));
 }
 
 Product Convolution::StreamInfer(const Activation& normed, std::vector<ConvolutionStep>& steps) const {
@@ -148,7 +182,7 @@ Product Convolution::StreamInfer(const Activation& normed, std::vector<Convoluti
     ConvolutionStep& step = steps[i];
     const Window window = Advance(inputs[i], step);
     step.completed = window.count;
-    if (window.count > 0 || steps.size() == 1) outputs[i] = InferDepthwise(window, step.state->chunk);
+    if (window.count > 0 || steps.size() == 1) outputs[i] = InferDepthwise(window);
   });
   std::vector<Tensor> values, scales;
   for (const Activation& one : outputs) {
@@ -157,7 +191,7 @@ Product Convolution::StreamInfer(const Activation& normed, std::vector<Convoluti
   }
   // Where no stream has any: none of the first.
   if (values.empty()) {
-    const Activation none = InferDepthwise({.inputs = inputs[0], .first = 0, .count = 0}, steps[0].state->chunk);
+    const Activation none = InferDepthwise({.inputs = inputs[0], .first = 0, .count = 0, .ends = {}});
     return output_->Multiply(none);
   }
   return output_->Multiply({.values = Join(values), .scale = scales.empty() ? Tensor() : Join(scales)});

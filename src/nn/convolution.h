@@ -38,15 +38,20 @@ struct ConvolutionOptions {
 };
 
 struct ConvolutionState {
-  torch::Tensor inputs;     // (N, t, D) of the depthwise kernel, from the first that is still needed
-  int64_t first_input = 0;  // its position
-  int64_t next_output = 0;  // position of the next frame to come out
-  int64_t chunk = 0;        // of this stream, see Reach::chunk_frames; -1: no frame of a step is hidden from another
+  torch::Tensor inputs;            // (N, t, D) of the depthwise kernel, from the first that is still needed
+  std::vector<int64_t> positions;  // of the same frames
+  int64_t given = 0;               // so many of them have come out
+  int64_t received = 0;            // position of the next frame
+  int64_t chunk = 0;  // of this stream, see Reach::chunk_frames; -1: no frame of a step is hidden from another
 };
 
 // The next frames of one of several streams.
 struct ConvolutionStep {
   int64_t received = 0;  // frames
+  // Where they are, and the position up to which all that stayed have come: chunks count positions, the kernel frames.
+  // Empty: they follow on those of the step before.
+  std::vector<int64_t> positions;
+  int64_t received_to = 0;
   bool final = false;
   int64_t ahead = 0;  // see BlockStep
   ConvolutionState* state = nullptr;
@@ -81,6 +86,7 @@ class Convolution : public torch::nn::Module, public Prepackable {
   struct Window {
     torch::Tensor inputs;          // (N, t, D)
     int64_t first = 0, count = 0;  // outputs, counted from the first input
+    std::vector<int64_t> ends;     // of each output, see DepthwiseOptions
   };
   Window Advance(const torch::Tensor& fresh, const ConvolutionStep& step) const;
   torch::Tensor Expand(const torch::Tensor& x);  // norm, pointwise, GLU
@@ -89,8 +95,10 @@ class Convolution : public torch::nn::Module, public Prepackable {
   // (N, rows, D) -> (N chunks, before + P, D): the rows of each chunk and what stands before them.
   torch::Tensor WithPast(const torch::Tensor& x, const ChunkLayout& layout) const;
   torch::Tensor Project(const torch::Tensor& x);  // norm, SiLU, pointwise, dropout
-  // Depthwise, norm, SiLU.
-  Activation InferDepthwise(const Window& window, int64_t chunk) const;
+  // The outputs of a window, (N, count, D).
+  torch::Tensor DepthwiseOf(const Window& window);
+  // The same, norm, SiLU.
+  Activation InferDepthwise(const Window& window) const;
   // What the kernel may see behind a frame ends with the chunk of this many frames; 0: it does not. given: Reach's.
   int64_t ChunkOf(int64_t given) const;
 

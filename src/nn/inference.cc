@@ -213,11 +213,13 @@ Activation DepthwiseNormSilu(const Tensor& x, int64_t first, int64_t num, const 
                              const torch::nn::LayerNormImpl& norm, ScalarType type) {
   const int64_t frames = x.size(1), dim = x.size(2);
   EARSHOT_CHECK(first >= 0 && num >= 0 && first + num <= frames, "frames {} to {} of {}", first, first + num, frames);
+  EARSHOT_CHECK(o.ends.empty() || static_cast<int64_t>(o.ends.size()) == num, "{} ends of {} frames", o.ends.size(), num);
   const Activation out = Room(x, {x.size(0), num, dim}, type);
   const int64_t item_size = out.values.element_size();
   const auto run = Kernels().depthwise;
   for (int64_t n = 0; n < x.size(0); ++n) {
-    DepthwiseArguments a{.dim = dim, .rows = frames, .kernel = o.kernel, .before = o.before, .chunk = o.chunk};
+    DepthwiseArguments a{.dim = dim, .rows = frames, .kernel = o.kernel, .before = o.before};
+    a.ends = o.ends.empty() ? nullptr : o.ends.data();
     a.weight = FloatsOf(o.weight);
     a.bias = FloatsOf(o.bias);
     a.in = FloatsOf(x) + n * frames * dim;

@@ -67,12 +67,12 @@ struct DepthwiseOptions {
   torch::Tensor bias;    // (D) or undefined
   int64_t kernel = 1;
   int64_t before = 0;  // taps in front of the frame
-  int64_t chunk = 0;   // nothing behind the chunk of the frame is seen; 0: all is seen
+  // Of each frame of the result, the frame of x before which what it sees ends; empty: all is seen.
+  std::vector<int64_t> ends;
 };
 // The weights of a Conv1d with D groups, (D, 1, K), laid out for it.
 torch::Tensor PackDepthwise(const torch::Tensor& weight);
-// x: (N, T, D) float, zeros stand beyond both ends; a chunk begins at frame 0. Returns frames first ... first + num
-// - 1.
+// x: (N, T, D) float, zeros stand beyond both ends. Returns frames first ... first + num - 1.
 Activation DepthwiseNormSilu(const torch::Tensor& x, int64_t first, int64_t num, const DepthwiseOptions& options,
                              const torch::nn::LayerNormImpl& norm, torch::ScalarType type);
 

@@ -84,7 +84,7 @@ struct DepthwiseArguments {
   int64_t rows = 0;    // of the input
   int64_t kernel = 1;  // taps
   int64_t before = 0;
-  int64_t chunk = 0;  // chunks begin at frame 0; 0: all is one
+  const int64_t* ends = nullptr;  // (rows of out): the input row before which what each sees ends; null: all
   // (ceil(dim / 16), kernel + 2 (tile - 1), 16): the taps between tile - 1 zeros on either side. See PackDepthwise.
   const float* weight = nullptr;
   const float* bias = nullptr;  // (dim); null: 0

@@ -242,10 +242,12 @@ void Depthwise(const DepthwiseArguments& a, int64_t begin, int64_t end, float* s
       for (int64_t r = 0; r < frames;) {
         const int64_t frame = a.first + t + r;
         int64_t limit = a.rows, size = frames - r < kDepthwiseTile ? frames - r : kDepthwiseTile;
-        if (a.chunk > 0) {
-          const int64_t chunk_end = (frame / a.chunk + 1) * a.chunk;
-          if (chunk_end < limit) limit = chunk_end;
-          if (chunk_end - frame < size) size = chunk_end - frame;
+        if (a.ends != nullptr) {
+          const int64_t* end = a.ends + t + r;
+          limit = *end;
+          int64_t same = 1;
+          while (same < size && end[same] == limit) ++same;
+          size = same;
         }
         DepthwiseTile(a, frame, size, limit, c, count, scratch + r * stride, stride);
         r += size;

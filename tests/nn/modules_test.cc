@@ -361,6 +361,51 @@ TEST_P(ConvolutionTest, StreamsAsTheWhole) {
   }
 }
 
+// Frames have left: the kernel counts those that stayed, chunks count positions.
+TEST_P(ConvolutionTest, ChunksGoByPosition) {
+  const ConvolutionOptions& o = GetParam();
+  if (o.kind != ConvolutionKind::kChunked) GTEST_SKIP() << "no chunks";
+  Random random(5);
+  std::vector<int64_t> positions;
+  for (int64_t p = 0; p < 90; ++p) {
+    if (random.Uniform() < 0.6 && (p < 30 || p > 50)) positions.push_back(p);
+  }
+  const auto frames = static_cast<int64_t>(positions.size());
+  const auto at = [&](int64_t t) { return positions[static_cast<size_t>(t)]; };
+  const Tensor x = torch::randn({1, frames, 8});
+  const auto whole_of = [&](const Tensor& input) {
+    ConvolutionState state;
+    return convolution_->Stream(
+        input, {.received = frames, .positions = positions, .received_to = 90, .final = true, .state = &state});
+  };
+  Tensor input = x.clone().requires_grad_();
+  const Tensor whole = whole_of(input);
+  for (int64_t t = 0; t < frames; ++t) {
+    const Tensor seen = torch::autograd::grad({whole[0][t].square().sum()}, {input}, {}, true)[0].abs().sum(2)[0];
+    for (int64_t j = 0; j < frames; ++j) {
+      EXPECT_EQ(seen[j].item<double>() > 0, std::abs(t - j) <= (o.kernel - 1) / 2 && at(j) / o.chunk <= at(t) / o.chunk)
+          << "frame " << t << ", input " << j;
+    }
+  }
+  const torch::NoGradGuard no_grad;
+  EXPECT_TRUE(TensorsMatch(whole_of(x), whole, 1e-5)) << "the kernels of inference";
+  for (const int64_t most : {1, 5, 40}) {
+    ConvolutionState state;
+    std::vector<Tensor> parts;
+    InPieces(frames, most, random, [&](int64_t begin, int64_t size, bool final) {
+      ConvolutionStep step{.received = size, .final = final, .state = &state};
+      for (int64_t t = begin; t < begin + size; ++t) step.positions.push_back(at(t));
+      step.received_to = begin + size < frames ? at(begin + size) : 90;
+      parts.push_back(convolution_->Stream(x.narrow(1, begin, size), step));
+      // Nothing of a chunk that is past waits.
+      const auto given = state.given;
+      for (size_t i = static_cast<size_t>(given); i < state.positions.size(); ++i)
+        EXPECT_GE(state.positions[i], step.received_to / o.chunk * o.chunk);
+    });
+    EXPECT_TRUE(TensorsMatch(torch::cat(parts, 1), whole, 1e-5)) << "in pieces of up to " << most;
+  }
+}
+
 TEST_P(ConvolutionTest, PaddingChangesNothing) {
   const torch::NoGradGuard no_grad;
   const Tensor x = torch::randn({2, 29, 8});
