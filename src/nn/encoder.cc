@@ -385,8 +385,7 @@ EncoderOutput Encoder::StreamInPieces(const EncoderStep& step, const Heads& head
   const RoundedRows here(heights);
   const GatedFrames fresh = Begin({step}).front();
   const int64_t threads = at::get_num_threads();
-  const bool in_one =
-      !fresh.x.is_cpu() || (threads - 1) * kLayersOfThread > static_cast<int64_t>(blocks_.size());
+  const bool in_one = !fresh.x.is_cpu() || (threads - 1) * kLayersOfThread > static_cast<int64_t>(blocks_.size());
   std::vector<GatedFrames> pieces = CutIntoPieces(fresh, in_one ? 1 : threads);
   std::vector<std::vector<Tensor>> intermediate(pieces.size());
   Wavefront(static_cast<int64_t>(pieces.size()), static_cast<int64_t>(blocks_.size()), [&](int64_t p, int64_t l) {

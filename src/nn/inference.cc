@@ -213,7 +213,8 @@ Activation DepthwiseNormSilu(const Tensor& x, int64_t first, int64_t num, const 
                              const torch::nn::LayerNormImpl& norm, ScalarType type) {
   const int64_t frames = x.size(1), dim = x.size(2);
   EARSHOT_CHECK(first >= 0 && num >= 0 && first + num <= frames, "frames {} to {} of {}", first, first + num, frames);
-  EARSHOT_CHECK(o.ends.empty() || static_cast<int64_t>(o.ends.size()) == num, "{} ends of {} frames", o.ends.size(), num);
+  EARSHOT_CHECK(o.ends.empty() || static_cast<int64_t>(o.ends.size()) == num, "{} ends of {} frames", o.ends.size(),
+                num);
   const Activation out = Room(x, {x.size(0), num, dim}, type);
   const int64_t item_size = out.values.element_size();
   const auto run = Kernels().depthwise;

@@ -9,7 +9,7 @@
 // less.
 //
 // And a row is the same whatever rows it is computed with: the programs of few rows sum long rows in other blocks than
-// those of many, so in bfloat16 these are computed as many, a multiple of 256.
+// those of many, so in bfloat16 these are computed as many, 256 at the least.
 #pragma once
 
 #include <algorithm>
@@ -31,8 +31,8 @@ class RoundedRows {
   // rows, or the rounded number of them. width: of the rows that are summed, where that is rounded.
   static int64_t Of(int64_t rows, int64_t width = 0) {
     if (now_.heights == 0 || rows == 0) return rows;
-    rows = std::max(rows, now_.least);
-    int64_t step = width > kSummedAtOnce ? kMany : 16;
+    rows = std::max({rows, now_.least, width > kSummedAtOnce ? kMany : 0});
+    int64_t step = 16;
     while (rows / (2 * now_.heights) >= step) step *= 2;
     return (rows + step - 1) / step * step;
   }

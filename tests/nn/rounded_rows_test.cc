@@ -104,7 +104,8 @@ TEST(RoundedRows, AreTheSameWhateverStandsBeside) {
       const Tensor x = torch::randn({700, in});
       const RoundedRows rounded(8);
       const Tensor expected = matrix.Multiply(Convert(x, matrix.input_type())).Value();
-      for (const int64_t count : {1, 3, 8, 16, 30, 48, 64, 80, 100, 128, 150, 190, 230, 256, 300, 400, 511, 600}) {
+      for (const int64_t count :
+           {1, 3, 8, 16, 30, 48, 64, 80, 100, 128, 150, 190, 230, 256, 257, 272, 300, 333, 400, 420, 511, 600, 650}) {
         for (const int64_t first : {int64_t{0}, 700 - count}) {
           const Tensor some = matrix.Multiply(Convert(x.narrow(0, first, count), matrix.input_type())).Value();
           EXPECT_TRUE(torch::equal(some, expected.narrow(0, first, count)))
