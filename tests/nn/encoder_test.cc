@@ -217,6 +217,26 @@ TEST_P(EncoderTest, LongStepsAreTheWholeOnAnyNumberOfThreads) {
   }
 }
 
+// Chunks of attention and of the convolution end together whatever has left, so blocks add nothing to the delay.
+TEST(EncoderStreamTest, SkippingDelaysByOneChunkInAllBlocks) {
+  const torch::NoGradGuard no_grad;
+  Random random(6);
+  EncoderOptions options = Skipping("local(chunk=4,left=8)");
+  options.num_layers = 12;
+  options.convolution.kind = ConvolutionKind::kChunked;
+  const auto encoder = MakeEncoder(options);
+  const int64_t guard = options.skip.guard_frames, chunk = options.convolution.chunk;
+  EncoderState state = encoder->StartStream();
+  int64_t given = 0, dropped = 0;
+  for (int step = 0; step < 40; ++step) {
+    const EncoderOutput out = encoder->Stream(Pauses(40, random), false, state);
+    given += out.x.size(1);
+    dropped += out.dropped.sum().item<int64_t>();
+    EXPECT_GT(given, state.frames - guard - 2 * chunk) << "of " << state.frames << " frames, " << dropped << " dropped";
+  }
+  EXPECT_GT(dropped, 20);
+}
+
 // Nothing can be given before the end, and then all of it.
 TEST(EncoderStreamTest, FullAttentionWaitsForTheEnd) {
   const torch::NoGradGuard no_grad;
