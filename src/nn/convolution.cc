@@ -113,6 +113,8 @@ Convolution::Window Convolution::Advance(const Tensor& fresh, const ConvolutionS
     const bool same = t > window.first && position / chunk == positions[static_cast<size_t>(t - 1)] / chunk;
     window.ends.push_back(same ? window.ends.back() : before((position / chunk + 1) * chunk));
   }
+  if (chunk > 0 && received > 0 && positions.back() - positions.front() == received - 1)
+    window.lead = positions.front() % chunk;
   // Frames that come again are not kept.
   const int64_t next = received - step.ahead;
   state.received -= step.ahead;
@@ -130,13 +132,17 @@ Tensor Convolution::Stream(const Tensor& x, const ConvolutionStep& step) {
     std::vector<ConvolutionStep> steps = {step};
     return StreamInfer(Normalize(x, *norm_, input_type()), steps).Value().to(x.scalar_type());
   }
-  return Project(DepthwiseOf(Advance(Expand(x), step)));
+  return Project(DepthwiseOf(Advance(Expand(x), step), ChunkOf(step.state->chunk)));
 }
 
-Tensor Convolution::DepthwiseOf(const Window& window) {
+Tensor Convolution::DepthwiseOf(const Window& window, int64_t chunk) {
   const Tensor& x = window.inputs;
   if (window.count == 0) return x.narrow(1, 0, 0);
   if (window.ends.empty()) return Depthwise(x, 0).narrow(1, window.first, window.count);
+  if (window.lead >= 0) {  // no output that is due sees what is put in front
+    const Tensor whole = torch::constant_pad_nd(x, {0, 0, window.lead, 0});
+    return Depthwise(whole, chunk).narrow(1, window.lead + window.first, window.count);
+  }
   // Tap by tap.
   const Tensor frames = torch::arange(window.first, window.first + window.count, x.device());
   const Tensor ends = torch::tensor(window.ends, torch::kInt64).to(x.device());

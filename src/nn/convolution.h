@@ -87,6 +87,7 @@ class Convolution : public torch::nn::Module, public Prepackable {
     torch::Tensor inputs;          // (N, t, D)
     int64_t first = 0, count = 0;  // outputs, counted from the first input
     std::vector<int64_t> ends;     // of each output, see DepthwiseOptions
+    int64_t lead = -1;             // frames of its chunk before the first input; -1: of the inputs, some have left
   };
   Window Advance(const torch::Tensor& fresh, const ConvolutionStep& step) const;
   torch::Tensor Expand(const torch::Tensor& x);  // norm, pointwise, GLU
@@ -96,7 +97,7 @@ class Convolution : public torch::nn::Module, public Prepackable {
   torch::Tensor WithPast(const torch::Tensor& x, const ChunkLayout& layout) const;
   torch::Tensor Project(const torch::Tensor& x);  // norm, SiLU, pointwise, dropout
   // The outputs of a window, (N, count, D).
-  torch::Tensor DepthwiseOf(const Window& window);
+  torch::Tensor DepthwiseOf(const Window& window, int64_t chunk);
   // The same, norm, SiLU.
   Activation InferDepthwise(const Window& window) const;
   // What the kernel may see behind a frame ends with the chunk of this many frames; 0: it does not. given: Reach's.
