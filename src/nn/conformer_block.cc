@@ -32,22 +32,29 @@ FramePositions TakePositions(int64_t count, const BlockStep& step) {
   return out;
 }
 
+// Frames between the two modules: those that attention has given out and the convolution has not.
+int64_t WaitingForConvolution(const BlockState& state) {
+  return state.before_convolution.defined() ? state.before_convolution.size(1) : 0;
+}
+
 // A step of the convolution: the next `count` frames that attention has given out.
 ConvolutionStep ConvolutionStepOf(int64_t count, const BlockStep& step) {
   BlockState& state = *step.state;
-  ConvolutionStep out{.received = count, .final = step.final, .ahead = step.ahead, .state = &state.convolution};
+  ConvolutionStep out{.final = step.final, .ahead = step.ahead, .state = &state.convolution};
   if (Waits(step)) {
-    const int64_t waiting = state.before_convolution.defined() ? state.before_convolution.size(1) : 0;
-    const auto first = state.positions.begin() + waiting;
+    const auto first = state.positions.begin() + WaitingForConvolution(state);
     out.positions = {first, first + count};
-    out.received_to = state.attention.next_query;
+    out.received = state.attention.next_query;
+  } else {
+    out.positions = step.in.positions.at;
+    out.received = step.in.positions.received;
   }
   return out;
 }
 
 // The gates of the frames between the two modules stand in front of those that wait for attention.
 Tensor WaitingGates(int64_t count, const BlockState& state) {
-  return state.gate.narrow(1, state.before_convolution.defined() ? state.before_convolution.size(1) : 0, count);
+  return state.gate.narrow(1, WaitingForConvolution(state), count);
 }
 
 }  // namespace
@@ -137,7 +144,7 @@ std::vector<GatedFrames> ConformerBlock::StreamInfer(const std::vector<BlockStep
   h = SumNorm({.x = mixed, .y = {.values = Join(attended).contiguous()}, .gate = gated ? Join(gates) : Tensor()},
               convolution_->norm(), convolution_->input_type());
   counts.clear();
-  for (const ConvolutionStep& step : convolution) counts.push_back(step.received);
+  for (const Tensor& one : attended) counts.push_back(one.size(1));
   const auto mixed_parts = Split(mixed, counts);
   const Product convolved = convolution_->StreamInfer(h, convolution);
 

@@ -86,13 +86,7 @@ Convolution::Window Convolution::Advance(const Tensor& fresh, const ConvolutionS
   ConvolutionState& state = *step.state;
   Window window;
   window.inputs = Append(state.inputs, fresh);
-  if (step.positions.empty()) {
-    for (int64_t i = 0; i < fresh.size(1); ++i) state.positions.push_back(state.received++);
-    state.received = std::max(state.received, step.received_to);
-  } else {
-    state.positions.insert(state.positions.end(), step.positions.begin(), step.positions.end());
-    state.received = step.received_to;
-  }
+  state.positions.insert(state.positions.end(), step.positions.begin(), step.positions.end());
   const std::vector<int64_t>& positions = state.positions;
   const auto received = static_cast<int64_t>(positions.size());
   EARSHOT_CHECK(received == window.inputs.size(1), "{} positions for {} frames", received, window.inputs.size(1));
@@ -104,7 +98,7 @@ Convolution::Window Convolution::Advance(const Tensor& fresh, const ConvolutionS
   const bool causal = options_.kind == ConvolutionKind::kCausal;
   int64_t ready = received;
   if (!step.final && step.ahead == 0 && !causal)
-    ready = chunk > 0 ? before(state.received / chunk * chunk) : received - half;
+    ready = chunk > 0 ? before(step.received / chunk * chunk) : received - half;
   ready = std::max(ready, state.given);
   window.first = state.given;
   window.count = ready - state.given;
@@ -117,7 +111,6 @@ Convolution::Window Convolution::Advance(const Tensor& fresh, const ConvolutionS
     window.lead = positions.front() % chunk;
   // Frames that come again are not kept.
   const int64_t next = received - step.ahead;
-  state.received -= step.ahead;
   ready = std::min(ready, next);
   const int64_t keep_from = std::max<int64_t>(0, ready - options_.Before());
   state.given = ready - keep_from;
@@ -181,7 +174,7 @@ Product Convolution::Infer(const Activation& normed, const Tensor& mask, int64_t
 
 Product Convolution::StreamInfer(const Activation& normed, std::vector<ConvolutionStep>& steps) const {
   std::vector<int64_t> counts;
-  for (const ConvolutionStep& step : steps) counts.push_back(step.received);
+  for (const ConvolutionStep& step : steps) counts.push_back(static_cast<int64_t>(step.positions.size()));
   const std::vector<Tensor> inputs = Split(Glu(expand_->Multiply(normed), {}), counts);
   std::vector<Activation> outputs(steps.size());
   ForEachStream(steps, [&](size_t i) {

@@ -41,17 +41,14 @@ struct ConvolutionState {
   torch::Tensor inputs;            // (N, t, D) of the depthwise kernel, from the first that is still needed
   std::vector<int64_t> positions;  // of the same frames
   int64_t given = 0;               // so many of them have come out
-  int64_t received = 0;            // position of the next frame
   int64_t chunk = 0;  // of this stream, see Reach::chunk_frames; -1: no frame of a step is hidden from another
 };
 
 // The next frames of one of several streams.
 struct ConvolutionStep {
-  int64_t received = 0;  // frames
   // Where they are, and the position up to which all that stayed have come: chunks count positions, the kernel frames.
-  // Empty: they follow on those of the step before.
   std::vector<int64_t> positions;
-  int64_t received_to = 0;
+  int64_t received = 0;
   bool final = false;
   int64_t ahead = 0;  // see BlockStep
   ConvolutionState* state = nullptr;

@@ -438,8 +438,9 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
   }
   if (steps.size() == 1 && steps.front().state->right_frames == 0) return {StreamInPieces(steps.front(), heads)};
   const auto count = static_cast<int64_t>(steps.size());
-  const bool on_cpu = parameters().front().is_cpu();
-  const int64_t groups = on_cpu ? std::clamp<int64_t>(count / kStreamsOfThread, 1, at::get_num_threads()) : 1;
+  const EncoderStep& one = steps.front();
+  const Tensor& frames = one.features.defined() ? one.features : one.state->subsampling.frames;
+  const int64_t groups = frames.is_cpu() ? std::clamp<int64_t>(count / kStreamsOfThread, 1, at::get_num_threads()) : 1;
   if (groups == 1) return StreamTogether(steps, heads);
   SideBySide(groups, [&](int64_t g) {
     const int64_t begin = count * g / groups, end = count * (g + 1) / groups;

@@ -15,6 +15,13 @@ constexpr int64_t kLongStep = 1024;
 // Room is made for half as many frames again as there are, and for no fewer than these.
 constexpr int64_t kLeastRoom = 32;
 
+// Room for so many frames, and more, of the kind of `like`.
+Tensor RoomFor(int64_t frames, const Tensor& like) {
+  std::vector<int64_t> shape = like.sizes().vec();
+  shape[1] = frames + std::max(frames / 2, kLeastRoom);
+  return torch::empty(shape, like.options());
+}
+
 }  // namespace
 
 void FrameBuffer::Append(const Tensor& frames) {
@@ -33,13 +40,11 @@ void FrameBuffer::Append(const Tensor& frames) {
   }
   // Written in place whatever the mode in which a tensor was made.
   const c10::InferenceMode inference;
-  const int64_t all = size_ + count, room = all + std::max(all / 2, kLeastRoom);
+  const int64_t all = size_ + count;
   if (first) {
-    std::vector<int64_t> shape = frames.sizes().vec();
-    shape[1] = room;
-    data_ = torch::empty(shape, frames.options());
+    data_ = RoomFor(all, frames);
   } else if (first_ + all > data_.size(1)) {
-    Move(room);
+    Move(all);
   }
   data_.narrow(1, first_ + size_, count).copy_(frames);
   size_ = all;
@@ -49,10 +54,9 @@ void FrameBuffer::DropFront(int64_t count) {
   first_ += count;
   size_ -= count;
   // What a long step has left behind is not kept alive by its last frames.
-  if (data_.size(1) > 4 * std::max(size_, kLeastRoom)) {
-    if (data_.requires_grad()) return;
+  if (data_.size(1) > 4 * std::max(size_, kLeastRoom) && !data_.requires_grad()) {
     const c10::InferenceMode inference;
-    Move(size_ + std::max(size_ / 2, kLeastRoom));
+    Move(size_);
   }
 }
 
@@ -62,10 +66,8 @@ void FrameBuffer::Select(const Tensor& index) {
   size_ = data_.size(1);
 }
 
-void FrameBuffer::Move(int64_t room) {
-  std::vector<int64_t> shape = data_.sizes().vec();
-  shape[1] = room;
-  const Tensor moved = torch::empty(shape, data_.options());
+void FrameBuffer::Move(int64_t frames) {
+  const Tensor moved = RoomFor(frames, data_);
   moved.narrow(1, 0, size_).copy_(Frames());
   data_ = moved;
   first_ = 0;

@@ -33,8 +33,8 @@ class FrameBuffer {
   void Select(const torch::Tensor& index);
 
  private:
-  // The same frames with room for so many in all.
-  void Move(int64_t room);
+  // The same frames where there is room for so many, and more.
+  void Move(int64_t frames);
 
   torch::Tensor data_;  // (N, room, ...)
   int64_t first_ = 0, size_ = 0;

@@ -126,10 +126,6 @@ Tensor Subsampling::Complete(const Tensor& features, bool final, SubsamplingStat
 
 Tensor Subsampling::forward(const Tensor& features) { return Convolve(Padded(features)); }
 
-Tensor Subsampling::Stream(const Tensor& features, bool final, SubsamplingState& state) {
-  return Convolve(Complete(features, final, state));
-}
-
 std::vector<Tensor> Subsampling::StreamBatch(const std::vector<SubsamplingStep>& steps) {
   std::map<int64_t, std::vector<size_t>> by_length;
   std::vector<Tensor> complete, out(steps.size());

@@ -32,9 +32,10 @@ struct SubsamplingState {
   torch::Tensor frames;  // (N, t, C), t < Span() + factor
 };
 
+// The next frames of one stream.
 struct SubsamplingStep {
-  torch::Tensor features;  // (1, t, C), any t
-  bool final = false;
+  torch::Tensor features;  // (N, t, C), any t
+  bool final = false;      // the last ones, too, become encoder frames
   SubsamplingState* state = nullptr;
 };
 
@@ -46,10 +47,8 @@ class Subsampling : public torch::nn::Module, public Prepackable {
   // features: (N, T, C), zeros behind the end of each utterance. Returns (N, ceil(T / factor), D).
   torch::Tensor forward(const torch::Tensor& features);
 
-  // features: (N, t, C), any t. Returns the encoder frames that became complete, (N, t', D); with
-  // `final` also the last ones.
-  torch::Tensor Stream(const torch::Tensor& features, bool final, SubsamplingState& state);
-  // The same of several streams; those that are as long as one another are computed at once.
+  // Returns the encoder frames of each stream that became complete, (N, t', D). Streams that are as long as one another
+  // are computed at once.
   std::vector<torch::Tensor> StreamBatch(const std::vector<SubsamplingStep>& steps);
 
   // With packed weights the convolutions go channels last, a few frames at a time. int8: computed as bf16 is, the

@@ -7,13 +7,14 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <ATen/ThreadLocalState.h>
 
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <vector>
+
+#include "src/nn/side_by_side.h"
 
 namespace earshot {
 
@@ -59,12 +60,8 @@ void Wavefront(int64_t num_pieces, int64_t num_layers, F f) {
     }
   };
   const int64_t threads = std::min<int64_t>(num_pieces, at::get_num_threads());
-  if (threads <= 1) return work();  // not by parallel_for, within which nothing else is shared out
-  const at::ThreadLocalState modes;
-  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
-    const at::ThreadLocalStateGuard guard(modes);
-    work();
-  });
+  if (threads <= 1) return work();  // not by SideBySide, within which nothing else is shared out
+  SideBySide(threads, [&](int64_t) { work(); });
 }
 
 }  // namespace earshot

@@ -306,7 +306,7 @@ TEST(SubsamplingTest, StreamsAsTheWholeAndPaddingChangesNothing) {
         SubsamplingState state;
         std::vector<Tensor> parts;
         InPieces(frames, most, random, [&](int64_t begin, int64_t size, bool final) {
-          parts.push_back(subsampling.Stream(x.narrow(1, begin, size), final, state));
+          parts.push_back(subsampling.StreamBatch({{x.narrow(1, begin, size), final, &state}}).front());
           if (!final) {
             EXPECT_LT(state.frames.size(1), subsampling.Span() + factor);
           }
@@ -352,8 +352,9 @@ TEST_P(ConvolutionTest, StreamsAsTheWhole) {
       ConvolutionState state;
       std::vector<Tensor> parts;
       InPieces(frames, most, random, [&](int64_t begin, int64_t size, bool final) {
-        parts.push_back(
-            convolution_->Stream(x.narrow(1, begin, size), {.received = size, .final = final, .state = &state}));
+        ConvolutionStep step{.received = begin + size, .final = final, .state = &state};
+        for (int64_t t = begin; t < begin + size; ++t) step.positions.push_back(t);
+        parts.push_back(convolution_->Stream(x.narrow(1, begin, size), step));
         EXPECT_LE(state.inputs.size(1), GetParam().kernel + 2 * GetParam().chunk);
       });
       EXPECT_TRUE(TensorsMatch(torch::cat(parts, 1), whole, 1e-5)) << frames << " in pieces of up to " << most;
@@ -375,8 +376,7 @@ TEST_P(ConvolutionTest, StreamsWhatHasStayed) {
   const Tensor x = torch::randn({1, frames, 8});
   const auto whole_of = [&](const Tensor& input) {
     ConvolutionState state;
-    return convolution_->Stream(
-        input, {.received = frames, .positions = positions, .received_to = 90, .final = true, .state = &state});
+    return convolution_->Stream(input, {.positions = positions, .received = 90, .final = true, .state = &state});
   };
   Tensor input = x.clone().requires_grad_();
   const Tensor whole = whole_of(input);
@@ -394,13 +394,13 @@ TEST_P(ConvolutionTest, StreamsWhatHasStayed) {
     ConvolutionState state;
     std::vector<Tensor> parts;
     InPieces(frames, most, random, [&](int64_t begin, int64_t size, bool final) {
-      ConvolutionStep step{.received = size, .final = final, .state = &state};
+      ConvolutionStep step{.final = final, .state = &state};
       for (int64_t t = begin; t < begin + size; ++t) step.positions.push_back(at(t));
-      step.received_to = begin + size < frames ? at(begin + size) : 90;
+      step.received = begin + size < frames ? at(begin + size) : 90;
       parts.push_back(convolution_->Stream(x.narrow(1, begin, size), step));
       // Nothing of a chunk that is past waits.
       for (auto i = static_cast<size_t>(state.given); chunked && i < state.positions.size(); ++i)
-        EXPECT_GE(state.positions[i], step.received_to / o.chunk * o.chunk);
+        EXPECT_GE(state.positions[i], step.received / o.chunk * o.chunk);
     });
     EXPECT_TRUE(TensorsMatch(torch::cat(parts, 1), whole, 1e-5)) << "in pieces of up to " << most;
   }
