@@ -132,6 +132,7 @@ class Server::Impl {
     io_.stop();
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
+    context_->work_gate.Close();
   }
 
  private:

@@ -16,6 +16,7 @@
 #include "src/serve/access.h"
 #include "src/serve/metrics.h"
 #include "src/serve/server_options.h"
+#include "src/serve/work_gate.h"
 #include "src/stream/recognition_service.h"
 
 namespace earshot {
@@ -67,6 +68,7 @@ struct ServerContext {
   const AccessPolicy access;
   ServerMetrics metrics;
   ConnectionList connections;
+  WorkGate work_gate;
 
   GaugeHold TakeStreamSlot() {
     const int most = service.info().max_streams;

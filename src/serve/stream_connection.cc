@@ -13,7 +13,7 @@ constexpr std::chrono::seconds kCloseTime{5};
 
 }  // namespace
 
-StreamConnection::StreamConnection(std::shared_ptr<ServerContext> context, GaugeHold slot, Post post)
+StreamConnection::StreamConnection(std::shared_ptr<ServerContext> context, GaugeHold slot, WorkGate::Post post)
     : context_(std::move(context)),
       post_(std::move(post)),
       keeps_slot_(static_cast<bool>(slot)),

@@ -15,6 +15,7 @@
 #include "src/serve/server_context.h"
 #include "src/serve/stream_protocol.h"
 #include "src/serve/update_channel.h"
+#include "src/serve/work_gate.h"
 
 namespace earshot {
 
@@ -23,11 +24,10 @@ class StreamConnection : public StreamHost,
                          public std::enable_shared_from_this<StreamConnection> {
  public:
   using Clock = std::chrono::steady_clock;
-  // Runs work on the connection's thread, later. Called on any thread, and holds no reference to the connection.
-  using Post = UpdateChannel<StreamUpdate>::Post;
 
-  // slot: its place among the streams; an empty one is taken with the stream and given back with it.
-  StreamConnection(std::shared_ptr<ServerContext> context, GaugeHold slot, Post post);
+  // slot: its place among the streams; an empty one is taken with the stream and given back with it. post: to the
+  // connection's thread.
+  StreamConnection(std::shared_ptr<ServerContext> context, GaugeHold slot, WorkGate::Post post);
   ~StreamConnection() override;
 
   void Drain() override;
@@ -72,7 +72,7 @@ class StreamConnection : public StreamHost,
   const std::shared_ptr<ServerContext> context_;
 
  private:
-  const Post post_;
+  const WorkGate::Post post_;
   const bool keeps_slot_;
   GaugeHold slot_, work_;
   std::unique_ptr<StreamProtocol> protocol_;

@@ -2,7 +2,6 @@
 
 #include <sys/socket.h>
 
-#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -60,8 +59,7 @@ class RecordingTask {
  public:
   RecordingTask(HttpConnection& http, ServerContext& context)
       : timer_(http.stream().get_executor()),
-        channel_([executor = http.stream().get_executor()](
-                     std::function<void()> work) { asio::post(executor, std::move(work)); },
+        channel_(context.work_gate.To(http.stream().get_executor()),
                  [this](RecordingUpdate update) {
                    updates_.push_back(std::move(update));
                    timer_.cancel();

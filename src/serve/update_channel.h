@@ -1,6 +1,6 @@
 // From the service's threads to a connection's own: what a listener is told is handed on, and after Close nothing is.
 //
-//   UpdateChannel<StreamUpdate> channel(post, [this](StreamUpdate update) { ... });   // post: runs it on our thread
+//   UpdateChannel<StreamUpdate> channel(gate.To(executor), [this](StreamUpdate update) { ... });
 //   stream_ = service.OpenStream(options, channel.Listener());
 //
 // The listener may outlive the channel, and the connection, and what runs the connection: it holds none of them. The
@@ -12,14 +12,14 @@
 #include <mutex>
 #include <utility>
 
+#include "src/serve/work_gate.h"
+
 namespace earshot {
 
 template <class Update>
 class UpdateChannel {
  public:
-  using Post = std::function<void(std::function<void()>)>;
-
-  UpdateChannel(Post post, std::function<void(Update)> receive)
+  UpdateChannel(WorkGate::Post post, std::function<void(Update)> receive)
       : ends_(std::make_shared<Ends>(std::move(post), std::move(receive))) {}
   ~UpdateChannel() { Close(); }
   UpdateChannel(const UpdateChannel&) = delete;
@@ -41,9 +41,9 @@ class UpdateChannel {
 
  private:
   struct Ends {
-    Ends(Post p, std::function<void(Update)> r) : post(std::move(p)), receive(std::move(r)) {}
+    Ends(WorkGate::Post p, std::function<void(Update)> r) : post(std::move(p)), receive(std::move(r)) {}
     std::mutex mutex;
-    Post post;
+    WorkGate::Post post;
     std::function<void(Update)> receive;
   };
 

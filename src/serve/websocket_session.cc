@@ -2,7 +2,6 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -34,9 +33,7 @@ std::string ChooseSubprotocol(std::string_view offered) {
 class WebSocketSession : public StreamConnection {
  public:
   WebSocketSession(AnyStream stream, std::shared_ptr<ServerContext> context, GaugeHold slot)
-      : StreamConnection(
-            context, std::move(slot),
-            [executor = stream.get_executor()](std::function<void()> work) { asio::post(executor, std::move(work)); }),
+      : StreamConnection(context, std::move(slot), context->work_gate.To(stream.get_executor())),
         hold_(context->metrics.websocket_connections),
         timers_(stream.get_executor()),
         socket_(std::move(stream)) {}

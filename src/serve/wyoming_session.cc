@@ -4,7 +4,6 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
@@ -24,9 +23,7 @@ using boost::system::error_code;
 class WyomingSession : public StreamConnection {
  public:
   WyomingSession(asio::ip::tcp::socket socket, const std::shared_ptr<ServerContext>& context)
-      : StreamConnection(
-            context, GaugeHold(),
-            [executor = socket.get_executor()](std::function<void()> work) { asio::post(executor, std::move(work)); }),
+      : StreamConnection(context, GaugeHold(), context->work_gate.To(socket.get_executor())),
         hold_(context->metrics.wyoming_connections),
         timers_(socket.get_executor()),
         socket_(std::move(socket)) {}
