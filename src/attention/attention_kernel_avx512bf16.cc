@@ -2,6 +2,7 @@
 #define EARSHOT_KERNEL_LANES 16
 #define EARSHOT_KERNEL_NAMESPACE attention_avx512bf16
 #include "src/attention/attention_kernel_forward.h"
+#include "src/attention/attention_kernel_tile_backward.h"
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 
@@ -11,7 +12,7 @@ void Forward(const AttentionArguments& arguments, const KeyUnitView& unit, int k
 
 void Backward(const AttentionArguments& arguments, const AttentionGradients& gradients, const KeyUnitView& unit,
               int kv_head, AttentionScratch& scratch) {
-  attention_avx512::Backward(arguments, gradients, unit, kv_head, scratch);
+  TileBackwardPass<Cell::kShorts>(arguments, gradients, unit, kv_head, scratch).Run();
 }
 
 }  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

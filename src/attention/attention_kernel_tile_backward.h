@@ -1,5 +1,5 @@
-// The backward pass with tiles: all five products, see attention_kernel_backward.h. See attention_kernel_lanes.h for
-// who includes this.
+// The backward pass with tiles, those of AMX or of vectors: all five products, see attention_kernel_backward.h. See
+// attention_kernel_lanes.h for who includes this.
 //
 // Logits are computed transposed, keys in rows and queries in lanes: so weights, once rounded, are the first operand of
 // P^T dO as they are, a bias is one number for each row, and only dS is needed in two forms. Blocks of 64 keys are the
@@ -8,7 +8,11 @@
 #pragma once
 
 #include "src/attention/attention_kernel_backward.h"
-#include "src/attention/attention_kernel_tile_forward.h"
+#if defined(__AMX_TILE__)
+#include "src/attention/attention_kernel_tiles.h"
+#else
+#include "src/attention/attention_kernel_vector_tiles.h"
+#endif
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 
@@ -162,13 +166,10 @@ class TileBackwardPass {
   // keys x queries and values x grad_out, of a group and a block of queries -> to: (16, 32) each.
   EARSHOT_INLINE void Multiply(const float* keys, const PackedQueries& packed, int block, float* to) const {
     const float* queries = packed.over_channels + static_cast<std::ptrdiff_t>(block) * kBlockQueries * key_cells_;
-    ZeroSums();
-    for (int c = 0; c < part_cells_; c += 16) {
-      MultiplyAddOperands<kPartsOf, 1, 2>(
-          {keys + c, key_cells_ * 4, 0, part_cells_ * 4},
-          {queries + c * kGroup, kGroup * 4, key_cells_ * kGroup * 4, part_cells_ * kGroup * 4});
-    }
-    StoreSumTiles<1, 2>(to, kBlockQueries, 0, kGroup);
+    MultiplyTiles<kPartsOf, 1, 2, false>({to, kBlockQueries, 0, kGroup}, part_cells_ / 16, [&](int i) {
+      return TileOperands{{keys + i * 16, key_cells_ * 4, 0, part_cells_ * 4},
+                          {queries + i * 16 * kGroup, kGroup * 4, key_cells_ * kGroup * 4, part_cells_ * kGroup * 4}};
+    });
   }
   EARSHOT_INLINE void MultiplyGroup(int group, int block, int buffer) {
     Multiply(key_rows_ + group * kGroup * key_cells_, queries_, block, logits_[buffer]);
@@ -276,16 +277,14 @@ class TileBackwardPass {
 
   // dQ^T of a block of queries += K^T dS^T. Tiles of (16 channels, 16 queries).
   EARSHOT_INLINE void AddQueries(int block, const bool (&seen_pairs)[2]) {
+    const int first = seen_pairs[0] ? 0 : 1, count = seen_pairs[0] && seen_pairs[1] ? 2 : 1;
     for (int c = 0; c < value_cells_; c += 16) {
       float* to = grad_q_ + (static_cast<std::ptrdiff_t>(block) * value_cells_ + c) * kBlockQueries;
-      LoadSumTiles<1, 2>(to, kGroup, 0, kTileCells);
-      for (int pair = 0; pair < 2; ++pair) {
-        if (!seen_pairs[pair]) continue;
-        MultiplyAddOperands<kPartsOf, 1, 2>({transposed_keys_ + c * (kBlockKeys / 2) + pair * kGroup,
-                                             kBlockKeys / 2 * 4, 0, 2 * part_cells_ * (kBlockKeys / 2) * 4},
-                                            {pairs_[pair][0], kGroup * 4, sizeof(pairs_[pair][0]), kTileCells * 4});
-      }
-      StoreSumTiles<1, 2>(to, kGroup, 0, kTileCells);
+      MultiplyTiles<kPartsOf, 1, 2, true>({to, kGroup, 0, kTileCells}, count, [&](int i) {
+        return TileOperands{{transposed_keys_ + c * (kBlockKeys / 2) + (first + i) * kGroup, kBlockKeys / 2 * 4, 0,
+                             2 * part_cells_ * (kBlockKeys / 2) * 4},
+                            {pairs_[first + i][0], kGroup * 4, sizeof(pairs_[0][0]), kTileCells * 4}};
+      });
     }
   }
 
@@ -300,15 +299,13 @@ class TileBackwardPass {
   }
   template <int kColumnTiles>
   EARSHOT_INLINE void MultiplyColumns(const float* strip, const float* rows, int key, int c, float* to) const {
-    ZeroSums();
-    for (int i = 0; i < num_seen_; ++i) {
-      MultiplyAddOperands<kPartsOf, 2, kColumnTiles>(
-          {strip + static_cast<std::ptrdiff_t>(i) * kPartsOf * kStripCells + key * 16, 64, kTileCells * 4,
-           kStripCells * 4},
-          {rows + static_cast<std::ptrdiff_t>(seen_[i]) * kGroup * packed_cells_ + c, packed_cells_ * 4, 64,
-           packed_cells_ / kPartsOf * 4});
-    }
-    StoreSumTiles<2, kColumnTiles>(to + key * value_cells_ + c, value_cells_, kGroup * value_cells_, kGroup);
+    MultiplyTiles<kPartsOf, 2, kColumnTiles, false>(
+        {to + key * value_cells_ + c, value_cells_, kGroup * value_cells_, kGroup}, num_seen_, [&](int i) {
+          return TileOperands{{strip + static_cast<std::ptrdiff_t>(i) * kPartsOf * kStripCells + key * 16, 64,
+                               kTileCells * 4, kStripCells * 4},
+                              {rows + static_cast<std::ptrdiff_t>(seen_[i]) * kGroup * packed_cells_ + c,
+                               packed_cells_ * 4, 64, packed_cells_ / kPartsOf * 4}};
+        });
   }
 
   static int CountOf(int64_t left) { return left <= 0 ? 0 : left < kBlockKeys ? static_cast<int>(left) : kBlockKeys; }

@@ -10,18 +10,6 @@ namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 // Offsets within scratch memory of some MB fit an int.
 // NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result)
 
-// 2^x with an error of 8e-5, for what is rounded to bf16: 2^(x - floor(x)), scaled by 2^floor(x), which is what vscalef
-// does with an x that is no whole number. 0 for minus infinity.
-EARSHOT_INLINE __m512 FastExp2(__m512 x) {
-  constexpr int kFractionAboveFloor = 0x09;  // of no bits; without exceptions
-  const __m512 f = _mm512_mask_reduce_ps(x, 0xffff, x, kFractionAboveFloor);
-  __m512 power = _mm512_set1_ps(0.0780245227f);
-  power = _mm512_fmadd_ps(power, f, _mm512_set1_ps(0.226067155f));
-  power = _mm512_fmadd_ps(power, f, _mm512_set1_ps(0.695833541f));
-  power = _mm512_fmadd_ps(power, f, _mm512_set1_ps(0.999925219f));
-  return _mm512_mask_scalef_ps(x, 0xffff, power, x);
-}
-
 // The exponentials of a pair of groups of keys stand between the products of the next one, so that vectors have work
 // while tiles have. Two tiles of queries are computed at a time, as keys come from the second-level cache no faster
 // than one tile takes them. Floats go in three parts of bf16 (Cell::kSplit): six products of tiles take less than half

@@ -4,12 +4,9 @@
 // moved behind.
 #pragma once
 
-#include "src/attention/attention_kernel_product.h"
+#include "src/attention/attention_kernel_operand.h"
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {
-
-constexpr int kTileRows = 16;
-constexpr int kTileCells = kTileRows * 16;  // 1 KB
 
 // Tiles may be used while one lives.
 class TileScope {
@@ -52,12 +49,6 @@ EARSHOT_INLINE void TileMultiplyAdd() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
 }
 
-// A factor of a product: tiles with rows `step` bytes apart, the second of a pair `second` bytes on, the next part of a
-// split number `part` bytes on.
-struct Operand {
-  const void* at = nullptr;
-  std::ptrdiff_t step = 0, second = 0, part = 0;
-};
 template <int kTile, int kTiles>
 EARSHOT_INLINE void LoadOperand(const Operand& operand, int part) {
   const auto* at = static_cast<const char*>(operand.at) + part * operand.part;
@@ -124,6 +115,20 @@ EARSHOT_INLINE void StoreSumTiles(float* to, std::ptrdiff_t step, std::ptrdiff_t
   if (kColumnTiles == 2) TileStore<1>(to + column_tile, step);
   if (kRowTiles == 2) TileStore<2>(to + row_tile, step);
   if (kRowTiles == 2 && kColumnTiles == 2) TileStore<3>(to + row_tile + column_tile, step);
+}
+
+template <int kPartsOf, int kRowTiles, int kColumnTiles, bool kAdd, class OperandsOf>
+EARSHOT_INLINE void MultiplyTiles(const SumTiles& sums, int count, OperandsOf&& operands_of) {
+  if (kAdd) {
+    LoadSumTiles<kRowTiles, kColumnTiles>(sums.at, sums.step, sums.row_tile, sums.column_tile);
+  } else {
+    ZeroSums();
+  }
+  for (int i = 0; i < count; ++i) {
+    const TileOperands operands = operands_of(i);
+    MultiplyAddOperands<kPartsOf, kRowTiles, kColumnTiles>(operands.a, operands.b);
+  }
+  StoreSumTiles<kRowTiles, kColumnTiles>(sums.at, sums.step, sums.row_tile, sums.column_tile);
 }
 
 }  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

@@ -1,0 +1,37 @@
+// What products of tiles read and write: tiles of 16 rows of 16 cells, a cell being a pair of bf16 in what is read and
+// a float in what is written. Computed by AMX in attention_kernel_tiles.h, by vectors in
+// attention_kernel_vector_tiles.h:
+//
+//   MultiplyTiles<kPartsOf, kRowTiles, kColumnTiles, kAdd>(sums, count, [&](int i) { return TileOperands{a, b}; });
+//
+// sums (with kAdd, what is there +=) = the sum over i < count of a b, where for each row m and column n of tiles
+//
+//   (a b)[m][n] = sum over k < 16 of a[m][2k] b[k][2n] + a[m][2k + 1] b[k][2n + 1] .
+//
+// See attention_kernel_lanes.h for who includes this.
+#pragma once
+
+#include "src/attention/attention_kernel_product.h"
+
+namespace earshot::EARSHOT_KERNEL_NAMESPACE {
+
+constexpr int kTileRows = 16;
+constexpr int kTileCells = kTileRows * 16;  // 1 KB
+
+// A factor of a product: one tile, or two of rows (of a) or columns (of b), with rows `step` bytes apart, the second
+// tile `second` bytes on, the next part of a split number `part` bytes on.
+struct Operand {
+  const void* at = nullptr;
+  std::ptrdiff_t step = 0, second = 0, part = 0;
+};
+struct TileOperands {
+  Operand a, b;
+};
+
+// Sums of up to two by two tiles, in cells from row to row, and to the next tile of rows and of columns.
+struct SumTiles {
+  float* at = nullptr;
+  std::ptrdiff_t step = 0, row_tile = 0, column_tile = 0;
+};
+
+}  // namespace earshot::EARSHOT_KERNEL_NAMESPACE
