@@ -178,7 +178,7 @@ class BackwardPass {
   template <int kGroups, class Sums>
   EARSHOT_INLINE void Multiply(const float* rows, const float* packed, Sums& sums) {
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(cells_) * kGroup;
-    AddProduct<Cell::kFloat, kRowStep, 1, kVectorsOfGroup>(sums, rows, packed, kGroup, stride, d_);
+    AddProduct<Cell::kFloat, kVectorsOfGroup>(sums, rows, kRowStep, 1, packed, kGroup, stride, d_);
   }
 
   // weights_ and grad_logits of the tile and kGroups groups.
@@ -230,8 +230,8 @@ class BackwardPass {
 #pragma GCC unroll 1
       for (int i = 0; i < visible.count; ++i) {
         const int key = visible.group[i] * kGroup;
-        AddProduct<Cell::kFloat, kStripStep, 1, kVectors>(sums, grads_ + r * kStripStep + key,
-                                                          key_rows_ + key * cells_ + c, cells_, 0, kGroup);
+        AddProduct<Cell::kFloat, kVectors>(sums, grads_ + r * kStripStep + key, kStripStep, 1,
+                                           key_rows_ + key * cells_ + c, cells_, 0, kGroup);
       }
       StoreSums(sums, to, cells_);
     }
@@ -247,7 +247,7 @@ class BackwardPass {
       for (int key = visible.group[i] * kGroup; key < (visible.group[i] + 1) * kGroup; key += kMicroRows) {
         FloatVector sums[kMicroRows][kVectors];
         LoadSums(to + key * cells_ + c, cells_, sums);
-        AddProduct<Cell::kFloat, 1, kStripStep, kVectors>(sums, strip + key, rows + c, kRowStep, 0, kRows);
+        AddProduct<Cell::kFloat, kVectors>(sums, strip + key, 1, kStripStep, rows + c, kRowStep, 0, kRows);
         StoreSums(sums, to + key * cells_ + c, cells_);
       }
     }

@@ -305,8 +305,8 @@ struct VectorEngine {
     const int d = arguments.head_dim;
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(KeyCells<kCell>(d)) * kGroup;
     FloatVector sums[kMicroRows][kVectors] = {};
-    AddProduct<kCell, kRowStep, 1, kVectorsOfGroup>(sums, queries + r * kRowStep, chunk.keys + group * stride, kGroup,
-                                                    stride, (d + kPair - 1) / kPair);
+    AddProduct<kCell, kVectorsOfGroup>(sums, queries + r * kRowStep, kRowStep, 1, chunk.keys + group * stride, kGroup,
+                                       stride, (d + kPair - 1) / kPair);
     const FloatVector scale = Broadcast(arguments.scale * kLog2E);
     const float* bias = chunk.bias + group * kGroup;
 #pragma GCC unroll 8
@@ -352,9 +352,8 @@ struct VectorEngine {
       if (!fresh) LoadSums(out + r * value_cells + c, value_cells, sums);
 #pragma GCC unroll 1
       for (int i = 0; i < count; ++i) {
-        AddProduct<kCell, kStripStep, 1, kVectors>(sums, strip + r * kStripStep + i * kSteps,
-                                                   chunk.values + groups[i] * kSteps * value_cells + c, value_cells, 0,
-                                                   kSteps);
+        AddProduct<kCell, kVectors>(sums, strip + r * kStripStep + i * kSteps, kStripStep, 1,
+                                    chunk.values + groups[i] * kSteps * value_cells + c, value_cells, 0, kSteps);
       }
       StoreSums(sums, out + r * value_cells + c, value_cells);
     }

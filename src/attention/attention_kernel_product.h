@@ -27,11 +27,12 @@ EARSHOT_INLINE FloatVector MultiplyAdd(FloatVector sum, float a, FloatVector b) 
   return sum + Broadcast(a) * b;
 }
 
-// sums[r][v] += sum over u < steps of a[r kARow + u kAStep] b[u b_step + v], b in cells; after kTogether vectors b goes
+// sums[r][v] += sum over u < steps of a[r a_row + u a_step] b[u b_step + v], in cells; after kTogether vectors b goes
 // on at b_jump.
-template <Cell kCell, int kARow, int kAStep, int kTogether, int kRows, int kVectors>
-EARSHOT_INLINE void AddProduct(FloatVector (&sums)[kRows][kVectors], const float* a, const float* b,
-                               std::ptrdiff_t b_step, std::ptrdiff_t b_jump, int steps) {
+template <Cell kCell, int kTogether, int kRows, int kVectors>
+EARSHOT_INLINE void AddProduct(FloatVector (&sums)[kRows][kVectors], const float* a, std::ptrdiff_t a_row,
+                               std::ptrdiff_t a_step, const float* b, std::ptrdiff_t b_step, std::ptrdiff_t b_jump,
+                               int steps) {
 #pragma GCC unroll 1
   for (int u = 0; u < steps; ++u) {
     FloatVector row[kVectors];
@@ -40,28 +41,31 @@ EARSHOT_INLINE void AddProduct(FloatVector (&sums)[kRows][kVectors], const float
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = MultiplyAdd<kCell>(sums[r][v], a[r * kARow], row[v]);
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = MultiplyAdd<kCell>(sums[r][v], a[r * a_row], row[v]);
     }
-    a += kAStep;
+    a += a_step;
     b += b_step;
   }
 }
 
+// Vectors of a row, or tiles of columns, are vector_step cells apart.
 template <int kRows, int kVectors>
-EARSHOT_INLINE void LoadSums(const float* from, std::ptrdiff_t row_step, FloatVector (&sums)[kRows][kVectors]) {
+EARSHOT_INLINE void LoadSums(const float* from, std::ptrdiff_t row_step, FloatVector (&sums)[kRows][kVectors],
+                             std::ptrdiff_t vector_step = kLanes) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = Load(from + r * row_step + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = Load(from + r * row_step + v * vector_step);
   }
 }
 
 template <int kRows, int kVectors>
-EARSHOT_INLINE void StoreSums(const FloatVector (&sums)[kRows][kVectors], float* to, std::ptrdiff_t row_step) {
+EARSHOT_INLINE void StoreSums(const FloatVector (&sums)[kRows][kVectors], float* to, std::ptrdiff_t row_step,
+                              std::ptrdiff_t vector_step = kLanes) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) Store(sums[r][v], to + r * row_step + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) Store(sums[r][v], to + r * row_step + v * vector_step);
   }
 }
 

@@ -6,46 +6,23 @@
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 
-// Numbers that are split into parts go by fused multiply-adds where there are no tiles.
+// Numbers that are split into parts go by fused multiply-adds where there are no tiles. Steps are of whole cells here.
 template <int kPartsOf, int kRowTiles, int kColumnTiles, bool kAdd, class OperandsOf>
 EARSHOT_INLINE void MultiplyTiles(const SumTiles& sums, int count, OperandsOf&& operands_of) {
   static_assert(kPartsOf == 1 && kLanes == kTileRows && kTileRows % kMicroRows == 0);
   for (int first = 0; first < kRowTiles * kTileRows; first += kMicroRows) {
     const int tile = first / kTileRows, row = first % kTileRows;
-    FloatVector sum[kMicroRows][kColumnTiles] = {};
     float* to = sums.at + tile * sums.row_tile + row * sums.step;
-    if (kAdd) {
-#pragma GCC unroll 8
-      for (int r = 0; r < kMicroRows; ++r) {
-#pragma GCC unroll 2
-        for (int v = 0; v < kColumnTiles; ++v) sum[r][v] = Load(to + r * sums.step + v * sums.column_tile);
-      }
-    }
+    FloatVector of_rows[kMicroRows][kColumnTiles] = {};
+    if (kAdd) LoadSums(to, sums.step, of_rows, sums.column_tile);
     for (int i = 0; i < count; ++i) {
       const TileOperands operands = operands_of(i);
       const Operand &a = operands.a, &b = operands.b;
-      const auto* a_rows = static_cast<const char*>(a.at) + tile * a.second + row * a.step;
-      const auto* b_row = static_cast<const char*>(b.at);
-#pragma GCC unroll 1
-      for (int k = 0; k < 16; ++k) {
-        FloatVector columns[kColumnTiles];
-#pragma GCC unroll 2
-        for (int v = 0; v < kColumnTiles; ++v) columns[v] = Load(reinterpret_cast<const float*>(b_row + v * b.second));
-#pragma GCC unroll 8
-        for (int r = 0; r < kMicroRows; ++r) {
-          const float cell = *reinterpret_cast<const float*>(a_rows + r * a.step);
-#pragma GCC unroll 2
-          for (int v = 0; v < kColumnTiles; ++v) sum[r][v] = MultiplyAdd<Cell::kShorts>(sum[r][v], cell, columns[v]);
-        }
-        a_rows += sizeof(float);
-        b_row += b.step;
-      }
+      const auto* rows = static_cast<const char*>(a.at) + tile * a.second + row * a.step;
+      AddProduct<Cell::kShorts, 1>(of_rows, reinterpret_cast<const float*>(rows), a.step / 4, 1,
+                                   static_cast<const float*>(b.at), b.step / 4, b.second / 4, kTileRows);
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < kMicroRows; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kColumnTiles; ++v) Store(sum[r][v], to + r * sums.step + v * sums.column_tile);
-    }
+    StoreSums(of_rows, to, sums.step, sums.column_tile);
   }
 }
 
