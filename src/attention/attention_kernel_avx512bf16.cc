@@ -3,6 +3,7 @@
 #define EARSHOT_KERNEL_NAMESPACE attention_avx512bf16
 #include "src/attention/attention_kernel_forward.h"
 #include "src/attention/attention_kernel_tile_backward.h"
+#include "src/attention/attention_kernel_vector_tiles.h"
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 

@@ -1,14 +1,5 @@
 // What products of tiles read and write: tiles of 16 rows of 16 cells, a cell being a pair of bf16 in what is read and
-// a float in what is written. Computed by AMX in attention_kernel_tiles.h, by vectors in
-// attention_kernel_vector_tiles.h:
-//
-//   MultiplyTiles<kPartsOf, kRowTiles, kColumnTiles, kAdd>(sums, count, [&](int i) { return TileOperands{a, b}; });
-//
-// sums (with kAdd, what is there +=) = the sum over i < count of a b, where for each row m and column n of tiles
-//
-//   (a b)[m][n] = sum over k < 16 of a[m][2k] b[k][2n] + a[m][2k + 1] b[k][2n + 1] .
-//
-// See attention_kernel_lanes.h for who includes this.
+// a float in what is written. See attention_kernel_lanes.h for who includes this.
 #pragma once
 
 #include "src/attention/attention_kernel_product.h"
@@ -33,5 +24,14 @@ struct SumTiles {
   float* at = nullptr;
   std::ptrdiff_t step = 0, row_tile = 0, column_tile = 0;
 };
+
+// sums = the sum over i < count of a b, added to what is there with kAdd, where operands_of(i) gives a and b, and for
+// each row m and column n of tiles
+//
+//   (a b)[m][n] = sum over k < 16 of a[m][2k] b[k][2n] + a[m][2k + 1] b[k][2n + 1] .
+//
+// A level defines it by including attention_kernel_tiles.h (AMX) or attention_kernel_vector_tiles.h.
+template <int kPartsOf, int kRowTiles, int kColumnTiles, bool kAdd, class OperandsOf>
+EARSHOT_INLINE void MultiplyTiles(const SumTiles& sums, int count, OperandsOf&& operands_of);
 
 }  // namespace earshot::EARSHOT_KERNEL_NAMESPACE

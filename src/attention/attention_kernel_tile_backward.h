@@ -8,11 +8,7 @@
 #pragma once
 
 #include "src/attention/attention_kernel_backward.h"
-#if defined(__AMX_TILE__)
-#include "src/attention/attention_kernel_tiles.h"
-#else
-#include "src/attention/attention_kernel_vector_tiles.h"
-#endif
+#include "src/attention/attention_kernel_operand.h"
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 
