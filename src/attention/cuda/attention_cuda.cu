@@ -98,9 +98,15 @@ int Backward(const CudaGradientArguments& a, void* memory, void* stream) {
   problem.fast_grad_q = Aligned(a.grad_q), problem.fast_grad_k = Aligned(a.grad_k);
   problem.fast_grad_v = Aligned(a.grad_v);
   if (LayOut(a, memory, &problem) > 0 && !memory) return kNullPointer;
-  EARSHOT_CUDA_TRY(RunPreprocess(problem, stream));
-  EARSHOT_CUDA_TRY(RunQueryGradients(problem, stream));
-  return RunKeyGradients(problem, stream);
+  if (HopperTakes(problem)) {
+    EARSHOT_CUDA_TRY(RunHopperQueryGradients(problem, stream));
+    EARSHOT_CUDA_TRY(RunHopperKeyGradients(problem, stream));
+  } else {
+    EARSHOT_CUDA_TRY(RunPreprocess(problem, stream));
+    EARSHOT_CUDA_TRY(RunQueryGradients(problem, stream));
+    EARSHOT_CUDA_TRY(RunKeyGradients(problem, stream));
+  }
+  return RunScoreGradients(problem, stream);
 }
 
 const char* Message(int error) {

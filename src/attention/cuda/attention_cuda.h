@@ -27,7 +27,7 @@
 
 namespace earshot {
 
-inline constexpr int32_t kCudaAttentionVersion = 2;
+inline constexpr int32_t kCudaAttentionVersion = 3;
 // Queries of a tile at most.
 inline constexpr int32_t kCudaTileQueries = 128;
 inline constexpr int32_t kCudaMaxTerms = 16;
@@ -163,7 +163,8 @@ struct CudaTransposedEntry {
 struct CudaSegment {
   int32_t tile = 0;
   int32_t begin = 0, end = 0;
-  int32_t layer = 0;
+  int16_t layer = 0;
+  uint16_t parts = 0;  // bit p: queries 64 p to 64 p + 63 of the tile see any of the keys
 };
 // Keys are computed in tiles of 64 rows that are seen about equally often, so that anchors share a tile.
 struct CudaTransposedLists {

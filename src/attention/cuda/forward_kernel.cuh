@@ -28,9 +28,11 @@ class OnlineSoftmax {
     }
   }
 
-  // Turns logits into weights, and brings `out` down to their reference; `first`: it is nothing but zeros.
-  template <int kColumns>
-  __device__ __forceinline__ void Weigh(Sums<kGroups, kColumns>& logits, bool first, Sums<kGroups, kPad>& out) {
+  // Turns logits into weights, and brings `out` down to their reference, after out_is_there(); `first`: it is nothing
+  // but zeros.
+  template <int kColumns, class OutIsThere>
+  __device__ __forceinline__ void Weigh(Sums<kGroups, kColumns>& logits, bool first, Sums<kGroups, kPad>& out,
+                                        OutIsThere out_is_there) {
     float maxima[kGroups][2];
     bool above = false;
     EARSHOT_UNROLL
@@ -45,7 +47,10 @@ class OnlineSoftmax {
         above = above || maximum > limits_[g][half];
       }
     }
-    if (__any_sync(kAllLanes, above)) Raise(maxima, first, out);
+    if (__any_sync(kAllLanes, above)) {
+      out_is_there();
+      Raise(maxima, first, out);
+    }
     EARSHOT_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       EARSHOT_UNROLL
@@ -151,7 +156,7 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kPad>) ForwardKernel(
         MultiplyByRows<T, kPad, kUnit>(logits, queries, keys.key_rows(step), column);
         if (p.biased) AddBiases<kUnit>(logits, p.log2_scale, keys.biases(step) + column);
         if (!sight.all) MaskLogits<kUnit>(logits, keys.bounds(step) + column, first + lane / 4);
-        softmax.template Weigh<kUnit>(logits, zeros, out);
+        softmax.template Weigh<kUnit>(logits, zeros, out, [] {});
         zeros = false;
         Packed<kGroups, kUnit> weights;
         Pack<T, kUnit>(logits, weights);

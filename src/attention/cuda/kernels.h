@@ -33,12 +33,18 @@ int BuildTransposedLists(const CudaTransposeArguments& arguments, void* memory, 
 
 // Arguments have been checked.
 int RunForward(const Problem& problem, void* stream);
-// Whether the kernel for compute capability 9.0 takes the problem, and its run.
-bool HopperTakes(const Problem& problem);
-int RunHopperForward(const Problem& problem, void* stream);
+// The statistics of queries, their gradients, those of keys, values and biases, and of scores; in this order.
 int RunPreprocess(const GradientProblem& problem, void* stream);
 int RunQueryGradients(const GradientProblem& problem, void* stream);
 int RunKeyGradients(const GradientProblem& problem, void* stream);
+int RunScoreGradients(const GradientProblem& problem, void* stream);
+// Whether the kernels for compute capability 9.0 take the problem, and their runs; the gradients of queries come with
+// their statistics.
+bool HopperTakes(const Problem& problem);
+bool HopperTakes(const GradientProblem& problem);
+int RunHopperForward(const Problem& problem, void* stream);
+int RunHopperQueryGradients(const GradientProblem& problem, void* stream);
+int RunHopperKeyGradients(const GradientProblem& problem, void* stream);
 
 // Carves arrays out of a block of memory, or, without memory, counts what they would need.
 class Carver {

@@ -167,11 +167,11 @@ __device__ __forceinline__ void TakeRegisters() {
 
 // ---- Products of four warps, of sm_90a alone: PTX ISA, "wgmma.mma_async" ----
 
-// A side of such products: 64 rows of 64 elements in shared memory, on 1024 bytes, with the 128-byte swizzle
-// (SwizzledChunk). Adding n to a descriptor moves its beginning by 16 n bytes.
-__device__ __forceinline__ uint64_t TileDescriptor(const uint16_t* tile) {
-  constexpr uint64_t kEightRows = 1024 >> 4, kSwizzle128 = 1;
-  return (SharedAddress(tile) & 0x3FFFFU) >> 4 | uint64_t{1} << 16 | kEightRows << 32 | kSwizzle128 << 62;
+// A side of such products: rows of 64 elements in shared memory, from a multiple of 8 rows behind 1024 bytes on, with
+// the 128-byte swizzle (SwizzledChunk). Adding n to a descriptor moves its beginning by 16 n bytes. These are the low
+// 32 bits, which differ; the others say that 8 rows are 1024 bytes, and the swizzle.
+__device__ __forceinline__ uint32_t TileDescriptor(const uint16_t* tile) {
+  return (SharedAddress(tile) & 0x3FFFFU) >> 4 | 1U << 16;
 }
 
 // What threads wrote to shared memory, copies included, is seen by products that begin after the next barrier.
@@ -179,48 +179,76 @@ __device__ __forceinline__ void FenceForProducts() { asm volatile("fence.proxy.a
 // Before the first product of a group: registers are as they were written.
 __device__ __forceinline__ void BeginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
-#define EARSHOT_SUMS(c)                                                                                        \
+#define EARSHOT_SUMS16(c)                                                                                      \
   "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]),     \
       "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), \
-      "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), \
-      "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), \
-      "+f"(c[7][0]), "+f"(c[7][1]), "+f"(c[7][2]), "+f"(c[7][3])
-#define EARSHOT_PRODUCT(element, left, operands, adds, behind, ...)                                                 \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " adds ", 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32." element \
-               "." element                                                                                          \
-               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "            \
-               "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " left ", " operands              \
-               ", p, 1, 1, " behind ";\n}\n"                                                                        \
-               : EARSHOT_SUMS(c)                                                                                    \
+      "+f"(c[3][2]), "+f"(c[3][3])
+#define EARSHOT_SUMS32(c)                                                                                      \
+  EARSHOT_SUMS16(c), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), "+f"(c[5][1]), \
+      "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), \
+      "+f"(c[7][1]), "+f"(c[7][2]), "+f"(c[7][3])
+#define EARSHOT_NAMES16 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define EARSHOT_NAMES32 \
+  EARSHOT_NAMES16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define EARSHOT_DESCRIPTOR(name, low) ".reg .b64 " name ";\nmov.b64 " name ", {" low ", 0x40000040};\n"
+#define EARSHOT_PRODUCT(columns, element, sums, names, descriptors, left, adds, behind, ...)                   \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " adds ", 0;\n" descriptors                                   \
+               "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." element "." element " " names "}, " left \
+               ", b, p, 1, 1, " behind ";\n}\n"                                                                \
+               : sums(c)                                                                                       \
                : __VA_ARGS__)
+#define EARSHOT_TILES(columns, element, sums, names, a_name, b_name, adds_name)                                        \
+  EARSHOT_PRODUCT(columns, element, sums, names, EARSHOT_DESCRIPTOR("a", a_name) EARSHOT_DESCRIPTOR("b", b_name), "a", \
+                  adds_name, "0, 0", "r"(a), "r"(b), "r"(adds ? 1 : 0))
 
-// c (64, 64) = a (64, 16) b (16, 64), or += where `adds`; a warp has 16 rows of c, as of Mma. In the background until
-// EndProducts. Here rows of the tiles are rows of a and columns of b, 16 of their elements from the descriptors on.
+// c (64, n) = a (64, 16) b (16, n), or += where `adds`, n = 64 or 32; a warp has 16 rows of c, as of Mma. In the
+// background until WaitProducts. Here rows of the tiles are rows of a and columns of b, 16 of their elements from the
+// descriptors on.
 template <class T>
-__device__ __forceinline__ void MultiplyTiles(float (&c)[8][4], uint64_t a, uint64_t b, bool adds) {
+__device__ __forceinline__ void MultiplyTiles(float (&c)[8][4], uint32_t a, uint32_t b, bool adds) {
   if constexpr (T::kIsBFloat16) {
-    EARSHOT_PRODUCT("bf16", "%32", "%33", "%34", "0, 0", "l"(a), "l"(b), "r"(adds ? 1 : 0));
+    EARSHOT_TILES("64", "bf16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34");
   } else {
-    EARSHOT_PRODUCT("f16", "%32", "%33", "%34", "0, 0", "l"(a), "l"(b), "r"(adds ? 1 : 0));
+    EARSHOT_TILES("64", "f16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34");
+  }
+}
+template <class T>
+__device__ __forceinline__ void MultiplyTiles(float (&c)[4][4], uint32_t a, uint32_t b, bool adds) {
+  if constexpr (T::kIsBFloat16) {
+    EARSHOT_TILES("32", "bf16", EARSHOT_SUMS16, EARSHOT_NAMES16, "%16", "%17", "%18");
+  } else {
+    EARSHOT_TILES("32", "f16", EARSHOT_SUMS16, EARSHOT_NAMES16, "%16", "%17", "%18");
   }
 }
 // Here a comes from registers, and rows of the tile are rows of b, 16 of them from the descriptor on.
 template <class T>
-__device__ __forceinline__ void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
+__device__ __forceinline__ void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint32_t b) {
   if constexpr (T::kIsBFloat16) {
-    EARSHOT_PRODUCT("bf16", "{%32, %33, %34, %35}", "%36", "%37", "1", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
-                    "l"(b), "r"(1));
+    EARSHOT_PRODUCT("64", "bf16", EARSHOT_SUMS32, EARSHOT_NAMES32, EARSHOT_DESCRIPTOR("b", "%36"),
+                    "{%32, %33, %34, %35}", "%37", "1", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "r"(1));
   } else {
-    EARSHOT_PRODUCT("f16", "{%32, %33, %34, %35}", "%36", "%37", "1", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
-                    "l"(b), "r"(1));
+    EARSHOT_PRODUCT("64", "f16", EARSHOT_SUMS32, EARSHOT_NAMES32, EARSHOT_DESCRIPTOR("b", "%36"),
+                    "{%32, %33, %34, %35}", "%37", "1", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "r"(1));
   }
 }
-// Waits for all products that this thread's warps have begun, and for c among them.
-__device__ __forceinline__ void EndProducts(float (&c)[8][4]) {
-  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" : EARSHOT_SUMS(c)::"memory");
+// The products begun since the last call are one group of them.
+__device__ __forceinline__ void CommitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// Waits until all but the newest kGroupsLeft groups of this thread's warps have ended, and for c among them.
+template <int kGroupsLeft>
+__device__ __forceinline__ void WaitProducts(float (&c)[8][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %32;" : EARSHOT_SUMS32(c) : "n"(kGroupsLeft) : "memory");
 }
+template <int kGroupsLeft>
+__device__ __forceinline__ void WaitProducts(float (&c)[4][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %16;" : EARSHOT_SUMS16(c) : "n"(kGroupsLeft) : "memory");
+}
+#undef EARSHOT_TILES
 #undef EARSHOT_PRODUCT
-#undef EARSHOT_SUMS
+#undef EARSHOT_DESCRIPTOR
+#undef EARSHOT_NAMES32
+#undef EARSHOT_NAMES16
+#undef EARSHOT_SUMS32
+#undef EARSHOT_SUMS16
 
 struct alignas(8) Pair32 {
   float x, y;

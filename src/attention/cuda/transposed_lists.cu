@@ -79,6 +79,12 @@ __global__ void LayerKernel(const uint32_t* keys, DeviceCount size, CudaTranspos
   entries[item].layer = static_cast<uint8_t>(layer);
 }
 
+// Parts of 64 queries of its tile that see the entry.
+__device__ __forceinline__ unsigned PartsOf(const CudaTransposedEntry& entry) {
+  static_assert(kCudaTileQueries == 2 * kKeyTile);
+  return (entry.first < kKeyTile ? 1U : 0U) | (entry.end > kKeyTile ? 2U : 0U);
+}
+
 // Counts the segments that begin at each entry, one for each layer; with the prefix sums of the counts, writes them.
 template <bool kFill>
 __global__ void SegmentKernel(const uint32_t* keys, DeviceCount size, const CudaTransposedEntry* entries,
@@ -91,8 +97,11 @@ __global__ void SegmentKernel(const uint32_t* keys, DeviceCount size, const Cuda
     for (; end < count && SameSegment(keys, entries, item, end); ++end) layers = Max(layers, entries[end].layer + 1);
     if constexpr (kFill) {
       for (int layer = 0; layer < layers; ++layer) {
+        unsigned parts = 0;
+        for (int64_t i = item; i < end; ++i)
+          if (entries[i].layer == layer) parts |= PartsOf(entries[i]);
         segments[counts[item] + layer] = {entries[item].tile, static_cast<int32_t>(item), static_cast<int32_t>(end),
-                                          layer};
+                                          static_cast<int16_t>(layer), static_cast<uint16_t>(parts)};
       }
     }
   }

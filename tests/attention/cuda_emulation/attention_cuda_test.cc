@@ -137,27 +137,32 @@ TEST(AttentionCudaTest, RotaryPositions) {
 }
 
 TEST(AttentionCudaTest, KvHeadsShared) {
-  for (const int32_t kv_heads : {1, 2}) {
-    AttentionProblem problem({.heads = 4, .kv_heads = kv_heads, .head_dim = 32, .lengths = {100}, .bias = true});
-    problem.AddPattern("sliding(left=40,right=10)");
-    CheckBoth(problem);
+  for (const int32_t head_dim : {32, 64}) {
+    for (const int32_t kv_heads : {1, 2, 3}) {
+      AttentionProblem problem(
+          {.heads = kv_heads == 3 ? 3 : 4, .kv_heads = kv_heads, .head_dim = head_dim, .lengths = {100}, .bias = true});
+      problem.AddPattern("sliding(left=40,right=10)");
+      CheckBoth(problem);
+    }
   }
 }
 
 TEST(AttentionCudaTest, AnyEntries) {
   for (const bool several : {false, true}) {
-    AttentionProblem problem({.heads = 4,
-                              .kv_heads = 2,
-                              .head_dim = 32,
-                              .lengths = {130, 70, 64},
-                              .extra_keys = 9,
-                              .bias = true,
-                              .rotary = true,
-                              .scores = true,
-                              .positions = true});
-    problem.AddRandomEntries(100, several);
-    SCOPED_TRACE(several);
-    CheckBoth(problem);
+    for (const bool rotary : {false, true}) {
+      AttentionProblem problem({.heads = 4,
+                                .kv_heads = 2,
+                                .head_dim = rotary ? 32 : 64,
+                                .lengths = {130, 70, 64},
+                                .extra_keys = 9,
+                                .bias = true,
+                                .rotary = rotary,
+                                .scores = true,
+                                .positions = rotary});
+      problem.AddRandomEntries(100, several);
+      SCOPED_TRACE(several);
+      CheckBoth(problem);
+    }
   }
 }
 
@@ -173,18 +178,22 @@ TEST(AttentionCudaTest, AnyEntriesBesidesAPattern) {
 }
 
 TEST(AttentionCudaTest, NobodySeesAnything) {
-  AttentionProblem problem({.head_dim = 32, .lengths = {70}});
-  problem.AddEntries({{}, {}});
-  CheckBoth(problem);
+  for (const int32_t head_dim : {32, 64}) {
+    AttentionProblem problem({.head_dim = head_dim, .lengths = {70}});
+    problem.AddEntries({{}, {}});
+    CheckBoth(problem);
+  }
 }
 
 // Within a warp that computes: queries without entries, and queries whose only key has a bias of minus infinity.
 TEST(AttentionCudaTest, SomeQueriesSeeNothing) {
-  AttentionProblem problem({.head_dim = 32, .lengths = {70}, .bias = true});
-  problem.bias[7] = problem.bias[8] = -1;
-  problem.bias[9] = -INFINITY;
-  problem.AddEntries({{{7, 2, 5}, {8, 4, 6}, {9, 5, 40}}, {{9, 0, 6}, {8, 1, 2}}});
-  CheckBoth(problem);
+  for (const int32_t head_dim : {32, 64}) {
+    AttentionProblem problem({.head_dim = head_dim, .lengths = {70}, .bias = true});
+    problem.bias[7] = problem.bias[8] = -1;
+    problem.bias[9] = -INFINITY;
+    problem.AddEntries({{{7, 2, 5}, {8, 4, 6}, {9, 5, 40}}, {{9, 0, 6}, {8, 1, 2}}});
+    CheckBoth(problem);
+  }
 }
 
 TEST(AttentionCudaTest, SameBitsWhateverTheOrderOfThreads) {
@@ -193,17 +202,18 @@ TEST(AttentionCudaTest, SameBitsWhateverTheOrderOfThreads) {
 #if !defined(EARSHOT_CUDA_ON_DEVICE)
     emulation::reversed_threads = reversed;
 #endif
-    AttentionProblem problem({.heads = 2, .kv_heads = 1, .lengths = {130}, .bias = true, .rotary = true});
-    problem.AddPattern("local(chunk=16,left=32)+strided(every=16)");
-    CheckBoth(problem);
-    results.push_back(problem.out);
-    results.push_back(problem.grad_projection);
+    for (const bool rotary : {false, true}) {
+      AttentionProblem problem({.heads = 2, .kv_heads = 1, .lengths = {130}, .bias = true, .rotary = rotary});
+      problem.AddPattern("local(chunk=16,left=32)+strided(every=16)");
+      CheckBoth(problem);
+      results.push_back(problem.out);
+      results.push_back(problem.grad_projection);
+    }
   }
 #if !defined(EARSHOT_CUDA_ON_DEVICE)
   emulation::reversed_threads = false;
 #endif
-  EXPECT_EQ(results[0], results[2]);
-  EXPECT_EQ(results[1], results[3]);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(results[i], results[i + 4]);
 }
 
 TEST(AttentionCudaTest, EmptyBatch) {
@@ -214,16 +224,20 @@ TEST(AttentionCudaTest, EmptyBatch) {
 
 // Rows that no query sees, and no query at all: the gradients of the keys are written all the same.
 TEST(AttentionCudaTest, KeysWithoutQueries) {
-  AttentionProblem problem({.head_dim = 32, .lengths = {}, .extra_keys = 70});
-  problem.AddPattern("full");
-  CheckBoth(problem);
+  for (const int32_t head_dim : {32, 64}) {
+    AttentionProblem problem({.head_dim = head_dim, .lengths = {}, .extra_keys = 70});
+    problem.AddPattern("full");
+    CheckBoth(problem);
+  }
 }
 
 TEST(AttentionCudaTest, TilesOfAnyLength) {
-  AttentionProblem problem({.head_dim = 32, .lengths = {100}, .bias = true});
-  problem.tiles.assign({{0, 10}, {10, 64}, {74, 1}, {75, 25}});
-  problem.AddRandomEntries(80, true);
-  CheckBoth(problem);
+  for (const int32_t head_dim : {32, 64}) {
+    AttentionProblem problem({.head_dim = head_dim, .lengths = {100}, .bias = true});
+    problem.tiles.assign({{0, 10}, {10, 64}, {74, 1}, {75, 25}});
+    problem.AddRandomEntries(80, true);
+    CheckBoth(problem);
+  }
 }
 
 TEST(AttentionCudaTest, SaysWhatIsWrong) {

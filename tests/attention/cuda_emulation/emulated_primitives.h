@@ -109,20 +109,22 @@ void GiveUpRegisters() {}
 template <int kRegisters>
 void TakeRegisters() {}
 
-inline uint64_t TileDescriptor(const uint16_t* tile) {
+inline uint32_t TileDescriptor(const uint16_t* tile) {
   const auto offset =
       reinterpret_cast<const char*>(tile) - static_cast<const char*>(earshot::emulation::SharedMemory());
   if (offset % 1024 != 0) earshot::emulation::NoteRead(nullptr, 2);  // no tile can lie there: out of bounds
-  return static_cast<uint64_t>(offset) / 16;
+  return static_cast<uint32_t>(offset) / 16;
 }
 inline void FenceForProducts() {}
 inline void BeginProducts() {}
-inline void EndProducts(float (&)[8][4]) {}
+inline void CommitProducts() {}
+template <int kGroupsLeft, int kEighths>
+void WaitProducts(float (&)[kEighths][4]) {}
 
 // An element of the tile that the descriptor points into: rows of 128 bytes, whose chunks of 16 bytes are exchanged by
 // bits 7 to 9 of the address.
-inline uint16_t SwizzledElement(uint64_t descriptor, int row, int column) {
-  uint64_t offset = descriptor * 16 + row * 128 + column * 2;
+inline uint16_t SwizzledElement(uint32_t descriptor, int row, int column) {
+  uint64_t offset = uint64_t{descriptor} * 16 + row * 128 + column * 2;
   offset ^= (offset >> 7 & 7) << 4;
   const auto* address =
       reinterpret_cast<const uint16_t*>(static_cast<const char*>(earshot::emulation::SharedMemory()) + offset);
@@ -133,8 +135,9 @@ inline uint16_t SwizzledElement(uint64_t descriptor, int row, int column) {
 struct ProductSlot {
   float (*c)[4];
   const uint32_t* a;  // null: rows of a tile
-  uint64_t a_tile, b_tile;
+  uint32_t a_tile, b_tile;
   bool adds;
+  int columns;
 };
 
 // Of each warp by itself: with a from a tile, the rows of b's tile are its columns.
@@ -158,12 +161,12 @@ void MultiplyOfWarp(ProductSlot slot) {
           }
         }
         for (int k = 0; k < 16; ++k) {
-          for (int n = 0; n < 64; ++n)
+          for (int n = 0; n < any.columns; ++n)
             b[k][n] = T::ToFloat(any.a ? SwizzledElement(any.b_tile, k, n) : SwizzledElement(any.b_tile, n, k));
         }
         for (int lane = 0; lane < 32; ++lane) {
           auto* to = static_cast<ProductSlot*>(lanes[lane]);
-          for (int i = 0; i < 32; ++i) {
+          for (int i = 0; i < to->columns / 2; ++i) {
             const int row = lane / 4 + i % 4 / 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
             float sum = 0;
             for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
@@ -174,13 +177,13 @@ void MultiplyOfWarp(ProductSlot slot) {
       },
       false);
 }
-template <class T>
-void MultiplyTiles(float (&c)[8][4], uint64_t a, uint64_t b, bool adds) {
-  MultiplyOfWarp<T>({c, nullptr, a, b, adds});
+template <class T, int kEighths>
+void MultiplyTiles(float (&c)[kEighths][4], uint32_t a, uint32_t b, bool adds) {
+  MultiplyOfWarp<T>({c, nullptr, a, b, adds, 8 * kEighths});
 }
 template <class T>
-void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
-  MultiplyOfWarp<T>({c, a, 0, b, true});
+void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint32_t b) {
+  MultiplyOfWarp<T>({c, a, 0, b, true, 64});
 }
 
 struct MatrixSlot {
