@@ -14,7 +14,8 @@ bool Aligned(const CudaHeads& heads) {
   return Aligned(CudaConstHeads{heads.data, heads.frame_stride, heads.head_stride});
 }
 
-bool InRange(const CudaConstHeads& heads) {
+template <class Heads>
+bool InRange(const Heads& heads) {
   return heads.frame_stride > -kCudaEndless && heads.frame_stride < kCudaEndless;
 }
 
@@ -30,7 +31,7 @@ int Check(const CudaAttentionArguments& a) {
   if (a.element != CudaElement::kBFloat16 && a.element != CudaElement::kFloat16) return kUnknownElement;
   if (a.num_queries < 0 || a.num_keys < 0 || a.num_queries >= kCudaEndless || a.num_keys >= kCudaEndless)
     return kRowsOutOfRange;
-  if (!InRange(a.q) || !InRange(a.k) || !InRange(a.v)) return kStrideOutOfRange;
+  if (!InRange(a.q) || !InRange(a.k) || !InRange(a.v) || !InRange(a.out)) return kStrideOutOfRange;
   const bool no_queries = a.num_queries > 0 && (!a.q.data || !a.out.data);
   const bool no_keys = a.num_keys > 0 && (!a.k.data || !a.v.data);
   if (no_queries || no_keys || !a.rotary.cosines != !a.rotary.sines) return kNullPointer;
@@ -63,7 +64,7 @@ int Check(const CudaGradientArguments& a) {
   const bool no_queries = a.forward.num_queries > 0 && (!a.forward.lse || !a.grad_out.data || !a.grad_q.data);
   const bool no_keys = a.forward.num_keys > 0 && (!a.grad_k.data || !a.grad_v.data);
   if (no_queries || no_keys) return kNullPointer;
-  if (!InRange(a.grad_out)) return kStrideOutOfRange;
+  if (!InRange(a.grad_out) || !InRange(a.grad_q) || !InRange(a.grad_k) || !InRange(a.grad_v)) return kStrideOutOfRange;
   const CudaTransposedLists& t = a.transposed;
   if (a.forward.num_keys > 0 && (!t.row_order || !t.segment_offsets)) return kNullPointer;
   if (a.grad_scores && (a.num_scores < 0 || !a.forward.scores || !t.score_offsets)) return kNoScores;

@@ -16,7 +16,8 @@ int RunHopperForward(const Problem& problem, void* stream) {
   const int items = a.lists.num_tiles * a.heads;
   const Grid grid = {Min(items, 2 * CurrentDevice().multiprocessors)};
   const auto run = [&](auto kernel) {
-    return Launch(kernel, grid, Hopper::kThreads, HopperForwardShape::kSharedBytes, stream, problem, items);
+    return Launch(kernel, grid, HopperForwardShape::Stages::kThreads, HopperForwardShape::kSharedBytes, stream, problem,
+                  items);
   };
   return a.element == CudaElement::kBFloat16 ? run(HopperForwardKernel<BFloat16>) : run(HopperForwardKernel<Float16>);
 }

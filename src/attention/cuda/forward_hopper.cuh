@@ -9,7 +9,7 @@ namespace earshot::cuda {
 struct HopperForwardShape {
   using Stages = KeyStages<1>;  // the left matrix: queries
   static constexpr int kComputing = 96, kBringing = 48;
-  static_assert(Hopper::kRegistersFit<2, kComputing, kBringing>);
+  static_assert(Hopper::kRegistersFit<2, Stages::kThreads, kComputing, kBringing>);
   static constexpr int64_t kSharedBytes = Stages::kSharedBytes + Hopper::kStaging + Hopper::kAlignment;
 };
 
@@ -17,25 +17,25 @@ struct HopperForwardShape {
 template <class T>
 __device__ __forceinline__ void ComputeOutputs(const Problem& p, const HopperForwardShape::Stages& stages,
                                                unsigned char* staging, int items) {
-  using Barriers = HopperBarriers;
   const CudaAttentionArguments& a = p.arguments;
-  const int lane = threadIdx.x % kWarp, warp = Hopper::Warp(), group = warp / 4;
+  const int lane = threadIdx.x % kWarp, warp = Hopper::Warp(), group = warp / Hopper::kGroupWarps;
   const int first = warp * kGroupRows;  // of the tile
+  HopperRings& rings = stages.rings();
   OnlineSoftmax<T, Hopper::kDim, 1> softmax(p.biased ? 1.F : p.log2_scale);
   int index = 0, turn = 0;
   for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x), ++turn) {
     Sums<1, Hopper::kDim> out = {};
     softmax.Reset();
     bool zeros = true;
-    Barriers::ItemFull::Wait(turn, group);
+    rings.items.WaitUntilFull(turn);
     for (bool last = false; !last; ++index) {
-      Barriers::Full::Wait(index, group);
+      rings.stages.WaitUntilFull(index);
       const HopperEntries& entries = stages.entries(index);
       const PairBits flags = SharedLoad(&entries.flags);
       last = (flags.x >> HopperEntries::kLast & 1) != 0;
-      const bool any = ((flags.x | flags.y) >> (HopperEntries::kAny + group) & 1) != 0;
-      if (any) {
-        // Half of the keys at a time: there are not the registers for more.
+      if (((flags.x | flags.y) >> (HopperEntries::kAny + group) & 1) != 0) {
+        // Half of the keys at a time: there are not the registers for more, and what one half needs of the matrix unit
+        // goes on beside what the other one needs of the others.
         Sums<1, kUnit> logits[2];
         BeginProducts();
         EARSHOT_UNROLL
@@ -48,7 +48,7 @@ __device__ __forceinline__ void ComputeOutputs(const Problem& p, const HopperFor
         for (int half = 0; half < 2; ++half) {
           WaitProducts<1>(logits[half][0]);
           if (p.biased) AddBiases<kUnit>(logits[half], p.log2_scale, entries.biases + half * kUnit);
-          if (((half ? flags.y : flags.x) >> warp & 1) == 0)
+          if (((half == 0 ? flags.x : flags.y) >> warp & 1) == 0)
             MaskLogits<kUnit>(logits[half], entries.bounds + half * kUnit, first + lane / 4);
           softmax.template Weigh<kUnit>(logits[half], zeros, out, [&] { WaitProducts<0>(out[0]); });
           zeros = false;
@@ -61,13 +61,11 @@ __device__ __forceinline__ void ComputeOutputs(const Problem& p, const HopperFor
         }
         WaitProducts<0>(out[0]);
       }
-      if (last) Barriers::ItemFree::Say(turn);
-      Barriers::Free::Say(index);
+      rings.stages.SayFree(index);
     }
-    // Read only now: there are no registers to keep it in.
-    const HopperItem of = ItemOf(a, item);
-    const CudaQueryTile tile = a.lists.tiles[of.list];
-    const auto row_of = [&](int r) { return first + r < tile.num_queries ? tile.first_query + first + r : -1; };
+    const HopperItemInfo of = SharedLoad(&stages.item(turn));
+    rings.items.SayFree(turn);
+    const auto row_of = [&](int r) { return first + r < of.queries.count ? of.queries.first + first + r : -1; };
     float scales[2];
     softmax.Finish(a, of.head, 0, row_of, scales);
     WriteRounded<T, Hopper::kDim>(out[0], scales[0], scales[1], staging + warp * Hopper::kStagingBytes, a.out, of.head,
@@ -77,22 +75,24 @@ __device__ __forceinline__ void ComputeOutputs(const Problem& p, const HopperFor
 
 // Tile and head i / heads and i % heads of items, for blockIdx.x and every gridDim.x-th after it; gridDim.x <= items.
 template <class T>
-__global__ void __launch_bounds__(Hopper::kThreads, 2)
+__global__ void __launch_bounds__(HopperForwardShape::Stages::kThreads, 2)
     HopperForwardKernel(const __grid_constant__ Problem p, int items) {
+  using Shape = HopperForwardShape;
   unsigned char* shared = Hopper::Shared();
-  const HopperForwardShape::Stages stages(shared);
+  const Shape::Stages stages(shared);
+  stages.Init();
   if (Hopper::Brings()) {
-    GiveUpRegisters<HopperForwardShape::kBringing>();
-    BringKeys(p, stages, items, [&](int turn, HopperItem of, const CudaQueryTile& tile) {
-      const Rows queries = HeadOf(p.arguments.q, of.head, p.arguments.head_dim, true);
+    GiveUpRegisters<Shape::kBringing>();
+    BringKeys(p, stages, items, [&](int turn, HopperItem of, Span queries) {
+      const Rows rows = HeadOf(p.arguments.q, of.head, p.arguments.head_dim, true);
       for (int group = 0; group < Hopper::kGroups; ++group) {
-        BringRows(stages.left_rows(turn, 0, group), queries, tile.first_query + group * kTile,
-                  tile.num_queries - group * kTile);
+        BringRows(stages.left_rows(turn, 0, group), rows, queries.first + group * kTile,
+                  queries.first + queries.count - 1);
       }
     });
   } else {
-    TakeRegisters<HopperForwardShape::kComputing>();
-    ComputeOutputs<T>(p, stages, shared + HopperForwardShape::Stages::kSharedBytes, items);
+    TakeRegisters<Shape::kComputing>();
+    ComputeOutputs<T>(p, stages, shared + Shape::Stages::kSharedBytes, items);
   }
 }
 

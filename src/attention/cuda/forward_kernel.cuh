@@ -76,9 +76,9 @@ class OnlineSoftmax {
     for (int half = 0; half < 2; ++half) {
       const int row = row_of(lane / 4 + 8 * half);
       const float total = row >= 0 && KeepsQuery(a, row) ? totals_[group][2 * half] : 0.F;
-      scales[half] = total > 0 ? 1.F / total : 0.F;
+      scales[half] = total > 0 ? Reciprocal(total) : 0.F;
       if (a.lse && lane % 4 == 0 && row >= 0)
-        a.lse[head * a.lse_stride + row] = total > 0 ? (Log2(total) - offsets_[group][half]) * kLn2 : -INFINITY;
+        (a.lse + head * a.lse_stride)[row] = total > 0 ? (Log2(total) - offsets_[group][half]) * kLn2 : -INFINITY;
     }
   }
 

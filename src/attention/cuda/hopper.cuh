@@ -1,8 +1,8 @@
 // What the kernels for GPUs of compute capability 9.0 share, for head_dim up to 64. As many blocks as the GPU holds go
-// through the items of a problem. In each, three warps bring what an item needs step by step, each of them a stage of
-// shared memory of its own, a fourth one what stays for the item, and two groups of four warps compute with it:
-// products of four warps (wgmma) on swizzled tiles. Named barriers hand the buffers to and fro, so that nobody waits
-// for more than they need.
+// through the items of a problem. In each, some warps bring what an item needs step by step, each of them a stage of
+// shared memory of its own, another one what stays for the item, and two groups of four warps compute with it: products
+// of four warps (wgmma) on swizzled tiles. Rings of buffers hand them to and fro, so that nobody waits for more than
+// they need.
 #pragma once
 
 #include "src/attention/cuda/key_stream.cuh"
@@ -10,19 +10,19 @@
 namespace earshot::cuda {
 
 struct Hopper {
-  static constexpr int kDim = 64, kGroups = 2, kGroupThreads = 4 * kWarp, kComputing = kGroups * kGroupThreads;
-  static constexpr int kThreads = kComputing + kGroupThreads;  // the last four warps bring
-  static constexpr int kStages = kGroupThreads / kWarp - 1;
+  static constexpr int kDim = 64, kGroups = 2, kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;
+  static constexpr int kComputing = kGroups * kGroupThreads;  // the first threads compute
+  static constexpr int kStages = 3;
   static constexpr int kTileElements = kTile * kDim, kTileBytes = 2 * kTileElements;
   static constexpr int64_t kAlignment = 1024;
   static constexpr int kStagingBytes = kGroupRows * TileShape<kDim>::kPitch * 2;  // of a warp, for WriteRounded
-  static constexpr int64_t kStaging = int64_t{kGroups} * 4 * kStagingBytes;
+  static constexpr int64_t kStaging = int64_t{kGroups} * kGroupWarps * kStagingBytes;
 
   // Registers of a thread that computes, and of one that brings, in eights. What all take must be what all were started
   // with, or they wait for ever.
-  template <int kBlocks, int kOfComputing, int kOfBringing>
-  static constexpr bool kRegistersFit = kGroups* kOfComputing + kOfBringing <=
-                                        (kGroups + 1) * (65536 / (kBlocks * kThreads) / 8 * 8);
+  template <int kBlocks, int kThreads, int kOfComputing, int kOfBringing>
+  static constexpr bool kRegistersFit = kComputing* kOfComputing + (kThreads - kComputing) * kOfBringing
+                                        <= kThreads*(65536 / (kBlocks * kThreads) / 8 * 8);
 
   // The shared memory of a block, on 1024 bytes.
   static __device__ __forceinline__ unsigned char* Shared() {
@@ -30,80 +30,77 @@ struct Hopper {
     return shared + (kAlignment - reinterpret_cast<uintptr_t>(shared) % kAlignment) % kAlignment;
   }
   static __device__ __forceinline__ bool Brings() { return static_cast<int>(threadIdx.x) >= kComputing; }
-  // 0 to 7 compute, those from 8 on bring; known to be the same for all lanes, which spares instructions.
+  // Known to be the same for all lanes, which spares instructions.
   static __device__ __forceinline__ int Warp() {
     return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
   }
-  // Of those that bring: 0 to kStages - 1, the stage; kStages brings what stays for an item.
   static __device__ __forceinline__ int BringingWarp() { return Warp() - kComputing / kWarp; }
 };
 
-// Buffers of shared memory that come round: `index` counts them from 0. The warp that brings waits until all groups
-// have said that one is free; barriers kFirst to kFirst + kCount - 1.
-template <int kFirst, int kCount>
-struct FreeBarriers {
-  static constexpr int kEnd = kFirst + kCount, kThreads = Hopper::kComputing + kWarp;
-
-  static __device__ __forceinline__ void Wait(int index) {
-    if (index >= kCount) WaitAtBarrier(kFirst + index % kCount, kThreads);
+// Buffers of shared memory that come round: `index` counts them from 0. One warp fills a buffer, others empty it.
+template <int kCount>
+class HopperRing {
+ public:
+  // By one thread, before a barrier of the block: this many warps empty each buffer.
+  __device__ __forceinline__ void Init(int emptying_warps) {
+    for (int i = 0; i < kCount; ++i) {
+      InitPhases(full_ + i, 1);
+      InitPhases(free_ + i, emptying_warps);
+    }
   }
-  static __device__ __forceinline__ void Say(int index) { ArriveAtBarrier(kFirst + index % kCount, kThreads); }
-};
-// And the other way round, for each group by itself.
-template <int kFirst, int kCount>
-struct FullBarriers {
-  static constexpr int kEnd = kFirst + Hopper::kGroups * kCount, kPair = Hopper::kGroupThreads + kWarp;
-  static_assert(kEnd <= 16);
-
-  static __device__ __forceinline__ void Say(int index) {
-    for (int group = 0; group < Hopper::kGroups; ++group)
-      ArriveAtBarrier(kFirst + group * kCount + index % kCount, kPair);
+  __device__ __forceinline__ void WaitUntilFree(int index) {
+    if (index >= kCount) WaitForPhase(free_ + index % kCount, index / kCount % 2 ^ 1);
   }
-  static __device__ __forceinline__ void Wait(int index, int group) {
-    WaitAtBarrier(kFirst + group * kCount + index % kCount, kPair);
+  // The copies of this warp, which have been committed, and what its lanes wrote.
+  __device__ __forceinline__ void SayFull(int index) {
+    WaitCopies<0>();
+    FenceForProducts();
+    Say(full_ + index % kCount);
   }
-};
+  __device__ __forceinline__ void WaitUntilFull(int index) { WaitForPhase(full_ + index % kCount, index / kCount % 2); }
+  __device__ __forceinline__ void SayFree(int index) { Say(free_ + index % kCount); }
 
-// The barriers of the stages, and of what stays for an item, which there is twice: for one item and for the next.
-struct HopperBarriers {
-  using Free = FreeBarriers<1, Hopper::kStages>;
-  using Full = FullBarriers<Free::kEnd, Hopper::kStages>;
-  using ItemFree = FreeBarriers<Full::kEnd, 2>;
-  using ItemFull = FullBarriers<ItemFree::kEnd, 2>;
+ private:
+  static __device__ __forceinline__ void Say(PhaseBarrier* barrier) {
+    __syncwarp();
+    if (threadIdx.x % kWarp == 0) ArriveAtPhase(barrier);
+  }
+
+  PhaseBarrier full_[kCount], free_[kCount];
 };
 
-// Buffer `index` is full once the copies of this warp are there.
-template <class Full>
-__device__ __forceinline__ void SayFull(int index) {
-  CommitCopies();
-  WaitCopies<0>();
-  FenceForProducts();
-  Full::Say(index);
-}
+// The stages, and what stays for an item, which there is twice: for one item and for the next.
+struct HopperRings {
+  HopperRing<Hopper::kStages> stages;
+  HopperRing<2> items;
+};
 
-// By a warp: begins to copy 64 rows of one head into a swizzled tile, zeros where one is negative. A lane
-// has two chunks of the rows lane / 4 + 8 i, which are rows[i].
+// Rows first to first + count - 1.
+struct alignas(8) Span {
+  int32_t first, count;
+};
+
+// By a warp: begins to copy 64 rows of one head into a swizzled tile. A lane has two chunks of the rows lane / 4 + 8 i,
+// which are rows[i].
 inline constexpr int kLaneRows = kTile / 8;
 __device__ __forceinline__ void BringTile(uint16_t* tile, const Rows& from, const int (&rows)[kLaneRows]) {
   const int lane = threadIdx.x % kWarp, chunk = lane % 4;
-  const bool inside = chunk * 8 < from.head_dim, inside_second = chunk * 8 + 32 < from.head_dim;
+  const bool inside = chunk * 8 + 32 < from.head_dim;  // head_dim is more than 32
   uint16_t* first = tile + SwizzledChunk(lane / 4, chunk);
   uint16_t* second = tile + SwizzledChunk(lane / 4, chunk + 4);
   EARSHOT_UNROLL
   for (int i = 0; i < kLaneRows; ++i) {
     const uint16_t* row = from.At(rows[i], chunk * 8);
-    CopyAsync<16>(first + i * 8 * Hopper::kDim, row, inside && rows[i] >= 0);
-    CopyAsync<16>(second + i * 8 * Hopper::kDim, row + 32, inside_second && rows[i] >= 0);
+    CopyAsync<16>(first + i * 8 * Hopper::kDim, row, true);
+    CopyAsync<16>(second + i * 8 * Hopper::kDim, row + 32, inside);
   }
 }
-// Of the rows from `first` on, `count` of them at most.
-__device__ __forceinline__ void BringRows(uint16_t* tile, const Rows& from, int first, int count) {
+// The rows from `first` on; those behind `last` are copies of it, since what nobody reads has to be a number all the
+// same.
+__device__ __forceinline__ void BringRows(uint16_t* tile, const Rows& from, int first, int last) {
   int rows[kLaneRows];
   EARSHOT_UNROLL
-  for (int i = 0; i < kLaneRows; ++i) {
-    const int r = static_cast<int>(threadIdx.x) % kWarp / 4 + 8 * i;
-    rows[i] = r < count ? first + r : -1;
-  }
+  for (int i = 0; i < kLaneRows; ++i) rows[i] = Min(first + static_cast<int>(threadIdx.x) % kWarp / 4 + 8 * i, last);
   BringTile(tile, from, rows);
 }
 // The lane's rows, where lane i knows rows i and i + 32.
@@ -125,6 +122,12 @@ __device__ __forceinline__ HopperItem ItemOf(const CudaAttentionArguments& a, in
   return {item / a.heads, item % a.heads};
 }
 
+// What a group has to know of its item.
+struct alignas(16) HopperItemInfo {
+  Span queries;
+  int32_t head, unused;
+};
+
 // 64 keys and values.
 struct alignas(16) HopperEntries {
   uint32_t bounds[kTile];  // BoundsOf each, 0 where there is none
@@ -145,102 +148,182 @@ __device__ __forceinline__ uint32_t FlagsOf(int first, int end, int num_queries)
          (end > kTile && first < end ? 2U << HopperEntries::kAny : 0U);
 }
 
-// The stages of keys and values; and kLeft matrices of the 128 queries of an item.
+// The shared memory of such a kernel: the stages of keys and values; and kLeft matrices of the 128 queries of an item.
+// Four warps bring, the last of them what belongs to the queries.
 template <int kLeft>
 class KeyStages {
-  static constexpr int kStages = Hopper::kStages;
+  static constexpr int kStages = Hopper::kStages, kTiles = 2 * kStages + 2 * kLeft * Hopper::kGroups;
+
+  struct Small {
+    HopperRings rings;
+    HopperItemInfo items[2];
+    HopperEntries entries[kStages];
+  };
 
  public:
-  static constexpr int64_t kSharedBytes =
-      (2 * kStages + 2 * kLeft * Hopper::kGroups) * Hopper::kTileBytes + kStages * int64_t{sizeof(HopperEntries)};
+  static constexpr int kThreads = Hopper::kComputing + (kStages + 1) * kWarp;
+  static constexpr int64_t kSharedBytes = int64_t{kTiles} * Hopper::kTileBytes + sizeof(Small);
 
   __device__ __forceinline__ explicit KeyStages(unsigned char* shared)
       : tiles_(reinterpret_cast<uint16_t*>(shared)),
-        entries_(reinterpret_cast<HopperEntries*>(shared + kSharedBytes - kStages * sizeof(HopperEntries))) {}
+        small_(*reinterpret_cast<Small*>(shared + kTiles * Hopper::kTileBytes)) {}
+  __device__ __forceinline__ void Init() const {
+    if (threadIdx.x == 0) {
+      small_.rings.stages.Init(Hopper::kComputing / kWarp);
+      small_.rings.items.Init(Hopper::kComputing / kWarp);
+    }
+    __syncthreads();
+  }
 
+  __device__ __forceinline__ HopperRings& rings() const { return small_.rings; }
   __device__ __forceinline__ uint16_t* key_rows(int index) const {
     return tiles_ + index % kStages * 2 * Hopper::kTileElements;
   }
   __device__ __forceinline__ uint16_t* value_rows(int index) const { return key_rows(index) + Hopper::kTileElements; }
-  __device__ __forceinline__ HopperEntries& entries(int index) const { return entries_[index % kStages]; }
-  // 64 queries of a group, of the turn-th item.
+  __device__ __forceinline__ HopperEntries& entries(int index) const { return small_.entries[index % kStages]; }
+  // Of the turn-th item, 64 queries of a group.
   __device__ __forceinline__ uint16_t* left_rows(int turn, int matrix, int group) const {
     const int tile = 2 * kStages + (turn % 2 * kLeft + matrix) * Hopper::kGroups + group;
     return tiles_ + tile * Hopper::kTileElements;
   }
+  __device__ __forceinline__ HopperItemInfo& item(int turn) const { return small_.items[turn % 2]; }
 
  private:
   uint16_t* tiles_;
-  HopperEntries* entries_;
+  Small& small_;
 };
 
-// What the warps that bring do, each of the first ones every kStages-th stage. bring_left(turn, item, tile) begins the
-// copies of what belongs to the queries.
+// The stages that one warp brings: every kStages-th of all items' one after the other. What leads to the copies of one
+// is read while those of the one before are waited for.
+class KeyCursor {
+ public:
+  __device__ __forceinline__ KeyCursor(const CudaAttentionArguments& a, int items)
+      : a_(a), items_(items), heads_(a.heads / a.kv_heads) {
+    ReadItem();
+    Seek();
+  }
+  __device__ __forceinline__ bool AtEnd() const { return item_ >= items_; }
+  __device__ __forceinline__ void Advance() {
+    index_ += Hopper::kStages;
+    Seek();
+  }
+
+  __device__ __forceinline__ int index() const { return index_; }
+  __device__ __forceinline__ int kv_head() const { return kv_head_; }
+  __device__ __forceinline__ bool last() const { return index_ + 1 == before_ + steps_; }
+  __device__ __forceinline__ bool empty() const { return begin_ == end_; }
+  __device__ __forceinline__ int num_queries() const { return num_queries_; }
+  // Entries lane and lane + 32 of the stage. Where there are none, rows are that of the last one, and ranges empty.
+  __device__ __forceinline__ int row(int i) const { return rows_[i]; }
+  __device__ __forceinline__ int score(int i) const { return scores_[i]; }
+  __device__ __forceinline__ int first(int i) const { return static_cast<int>(range(i) & 0xFFFF); }
+  __device__ __forceinline__ int end(int i) const { return static_cast<int>(range(i) >> 16); }
+
+ private:
+  // An entry as three words, which are not taken apart before they are used: that would be waiting for them.
+  struct Words {
+    int32_t row;
+    uint32_t range;
+    int32_t score;
+  };
+  static_assert(sizeof(Words) == sizeof(CudaKeyEntry));
+
+  __device__ __forceinline__ int EntryOf(int i) const {
+    return begin_ + (index_ - before_) * kTile + i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
+  }
+  __device__ __forceinline__ uint32_t range(int i) const { return EntryOf(i) < end_ ? ranges_[i] : 0U; }
+  __device__ __forceinline__ void ReadItem() {
+    if (AtEnd()) return;
+    const HopperItem of = ItemOf(a_, item_);
+    kv_head_ = of.head / heads_;
+    begin_ = a_.lists.tile_offsets[of.list], end_ = a_.lists.tile_offsets[of.list + 1];
+    num_queries_ = a_.lists.tiles[of.list].num_queries;
+    // A tile without entries gets a stage as well: its queries get zeros.
+    steps_ = Max((end_ - begin_ + kTile - 1) / kTile, 1);
+  }
+  __device__ __forceinline__ void Seek() {
+    while (!AtEnd() && index_ >= before_ + steps_) {
+      before_ += steps_;
+      item_ += static_cast<int>(gridDim.x);
+      ReadItem();
+    }
+    if (AtEnd() || empty()) return;
+    EARSHOT_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const auto* words = reinterpret_cast<const Words*>(a_.lists.entries + Min(EntryOf(i), end_ - 1));
+      rows_[i] = words->row, ranges_[i] = words->range;
+      if (a_.scores) scores_[i] = words->score;
+    }
+  }
+
+  const CudaAttentionArguments& a_;
+  const int items_, heads_;  // query heads of a kv head
+  int item_ = static_cast<int>(blockIdx.x), index_ = Hopper::BringingWarp();
+  int kv_head_ = 0, begin_ = 0, end_ = 0, num_queries_ = 0, steps_ = 0;
+  int before_ = 0;  // stages of the items before this one
+  int rows_[2] = {}, scores_[2] = {-1, -1};
+  uint32_t ranges_[2] = {};
+};
+
+// What the warps that bring do. bring_left(turn, item, queries) begins the copies of what belongs to the queries of an
+// item.
 template <class Stages, class BringLeft>
 __device__ __forceinline__ void BringKeys(const Problem& p, const Stages& stages, int items, BringLeft bring_left) {
-  using Barriers = HopperBarriers;
   const CudaAttentionArguments& a = p.arguments;
   const int lane = threadIdx.x % kWarp;
-  int item = static_cast<int>(blockIdx.x);
   if (Hopper::BringingWarp() == Hopper::kStages) {
-    for (int turn = 0; item < items; item += static_cast<int>(gridDim.x), ++turn) {
+    HopperRing<2>& ring = stages.rings().items;
+    int turn = 0;
+    for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x), ++turn) {
       const HopperItem of = ItemOf(a, item);
-      const CudaQueryTile tile = a.lists.tiles[of.list];
-      Barriers::ItemFree::Wait(turn);
-      bring_left(turn, of, tile);
-      SayFull<Barriers::ItemFull>(turn);
+      const Span queries = {a.lists.tiles[of.list].first_query, a.lists.tiles[of.list].num_queries};
+      ring.WaitUntilFree(turn);
+      bring_left(turn, of, queries);
+      CommitCopies();
+      if (lane == 0) SharedStore(&stages.item(turn), HopperItemInfo{queries, of.head, 0});
+      ring.SayFull(turn);
     }
     return;
   }
-  int before = 0;  // stages of the items before this one
-  for (int index = Hopper::BringingWarp(); item < items; item += static_cast<int>(gridDim.x)) {
-    const HopperItem of = ItemOf(a, item);
-    const int begin = a.lists.tile_offsets[of.list], end = a.lists.tile_offsets[of.list + 1];
-    // A tile without entries gets a stage as well: its queries get zeros.
-    const int steps = Max((end - begin + kTile - 1) / kTile, 1);
-    for (; index < before + steps; index += Hopper::kStages) {
-      const int num_queries = a.lists.tiles[of.list].num_queries;
-      const bool last = index + 1 == before + steps;
-      CudaKeyEntry entries[2];
-      EARSHOT_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const int entry = begin + (index - before) * kTile + i * kWarp + lane;
-        entries[i] = entry < end ? a.lists.entries[entry] : CudaKeyEntry{-1, 0, 0, -1};
-      }
-      int rows[kLaneRows];
-      LaneRows(entries[0].row, entries[1].row, rows);
-      Barriers::Free::Wait(index);
-      const int kv_head = of.head / (a.heads / a.kv_heads);
-      BringTile(stages.key_rows(index), HeadOf(a.k, kv_head, a.head_dim, true), rows);
-      BringTile(stages.value_rows(index), HeadOf(a.v, kv_head, a.head_dim, true), rows);
-      HopperEntries& to = stages.entries(index);
-      uint32_t flags[2];
-      EARSHOT_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const CudaKeyEntry& entry = entries[i];
-        SharedStore(to.bounds + i * kWarp + lane, BoundsOf(entry));
-        if (p.biased)
-          SharedStore(to.biases + i * kWarp + lane, entry.row < 0 ? 0.F : EntryBias(a, entry.row, entry.score));
-        const uint32_t of_entry = FlagsOf(entry.first, entry.end, num_queries);
-        constexpr uint32_t kWarpBits = (1U << HopperEntries::kAny) - 1;
-        flags[i] = (__reduce_and_sync(kAllLanes, of_entry) & kWarpBits) |
-                   (__reduce_or_sync(kAllLanes, of_entry) & ~kWarpBits) | (last ? 1U << HopperEntries::kLast : 0U);
-      }
-      if (lane == 0) SharedStore(&to.flags, PairBits{flags[0], flags[1]});
-      SayFull<Barriers::Full>(index);
+  HopperRing<Hopper::kStages>& ring = stages.rings().stages;
+  for (KeyCursor cursor(a, items); !cursor.AtEnd();) {
+    const int index = cursor.index();
+    int rows[kLaneRows];
+    LaneRows(cursor.row(0), cursor.row(1), rows);
+    ring.WaitUntilFree(index);
+    if (!cursor.empty()) {
+      BringTile(stages.key_rows(index), HeadOf(a.k, cursor.kv_head(), a.head_dim, true), rows);
+      BringTile(stages.value_rows(index), HeadOf(a.v, cursor.kv_head(), a.head_dim, true), rows);
     }
-    before += steps;
+    CommitCopies();
+    HopperEntries& to = stages.entries(index);
+    uint32_t flags[2];
+    EARSHOT_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const int first = cursor.first(i), end = cursor.end(i);
+      SharedStore(to.bounds + i * kWarp + lane, first | static_cast<uint32_t>(end - first) << 16);
+      if (p.biased && !cursor.empty())
+        SharedStore(to.biases + i * kWarp + lane, EntryBias(a, cursor.row(i), cursor.score(i)));
+      const uint32_t of_entry = FlagsOf(first, end, cursor.num_queries());
+      constexpr uint32_t kWarpBits = (1U << HopperEntries::kAny) - 1;
+      flags[i] = (__reduce_and_sync(kAllLanes, of_entry) & kWarpBits) |
+                 (__reduce_or_sync(kAllLanes, of_entry) & ~kWarpBits) |
+                 (cursor.last() ? 1U << HopperEntries::kLast : 0U);
+    }
+    if (lane == 0) SharedStore(&to.flags, PairBits{flags[0], flags[1]});
+    cursor.Advance();
+    ring.SayFull(index);
   }
 }
 
-// c = left times the transpose of right, over all channels; in the background.
+// c = left times the transpose of the rows of `right`, over all channels; in the background.
 template <class T, int kColumns>
 __device__ __forceinline__ void BeginMultiply(Sums<1, kColumns>& c, const uint16_t* left, const uint16_t* right) {
   const uint32_t a = TileDescriptor(left), b = TileDescriptor(right);
   EARSHOT_UNROLL
   for (int i = 0; i < Hopper::kDim / 16; ++i) MultiplyTiles<T>(c[0], a + 2 * i, b + 2 * i, i > 0);
 }
-// c += weights times the rows of the tile; in the background.
+// c += weights times the rows from `tile` on; in the background.
 template <class T, int kDepth>
 __device__ __forceinline__ void BeginAddWeighted(Sums<1, Hopper::kDim>& c, const Packed<1, kDepth>& weights,
                                                  const uint16_t* tile) {

@@ -14,10 +14,10 @@ bool HopperTakes(const GradientProblem& problem) {
 int RunHopperKeyGradients(const GradientProblem& problem, void* stream) {
   using Shape = HopperKeyGradientsShape;
   const CudaAttentionArguments& a = problem.forward.arguments;
-  const int items = problem.transposed.num_key_tiles * ((a.kv_heads + Hopper::kGroups - 1) / Hopper::kGroups);
+  const int items = problem.transposed.num_key_tiles * a.kv_heads;
   const auto run = [&](auto kernel) {
-    return Launch(kernel, {Min(items, CurrentDevice().multiprocessors)}, Hopper::kThreads, Shape::kSharedBytes, stream,
-                  problem, items);
+    const int blocks = Min((items + Hopper::kGroups - 1) / Hopper::kGroups, CurrentDevice().multiprocessors);
+    return Launch(kernel, {blocks}, Shape::kThreads, Shape::kSharedBytes, stream, problem, items);
   };
   return a.element == CudaElement::kBFloat16 ? run(HopperKeyGradientsKernel<BFloat16>)
                                              : run(HopperKeyGradientsKernel<Float16>);

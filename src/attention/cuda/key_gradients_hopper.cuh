@@ -1,7 +1,7 @@
 // The gradients of keys, values, biases and scores on compute capability 9.0 (hopper.cuh). An item is a tile of 64 keys
-// for two kv heads, one of them for each group. It goes through the segments of the transposed lists, in each through
-// the parts of 64 queries that see any of its keys, and for each of them through the query heads of the kv heads. All
-// products are transposed: rows are keys, columns are queries.
+// for one kv head, and each group has items of its own. It goes through the segments of the transposed lists, in each
+// through the parts of 64 queries that see any of its keys, and for each of them through the query heads of the kv
+// head. All products are transposed: rows are keys, columns are queries.
 #pragma once
 
 #include "src/attention/cuda/gradients.cuh"
@@ -10,62 +10,73 @@
 namespace earshot::cuda {
 
 struct HopperKeyGradientsShape {
-  static constexpr int kComputing = 224, kBringing = 56;
-  static_assert(Hopper::kRegistersFit<1, kComputing, kBringing>);
+  // For each group three warps bring steps, and a fourth one keys and values.
+  static constexpr int kBringingWarps = Hopper::kStages + 1;
+  static constexpr int kThreads = Hopper::kComputing + Hopper::kGroups * kBringingWarps * kWarp;
+  static constexpr int kComputing = 200, kBringing = 56;
+  static_assert(Hopper::kRegistersFit<1, kThreads, kComputing, kBringing>);
 
-  // 64 queries of a stage, and what the 64 keys have to do with them.
+  // 64 queries, and what the 64 keys have to do with them.
   struct alignas(16) Step {
-    Pair32 statistics[Hopper::kGroups][kTile];  // of the query head of each group
-    uint32_t bounds[kTile];                     // of each key: first query of the part | how many << 16
-    float biases[kTile];                        // added to logits, to base 2
-    int32_t entries[kTile];                     // the transposed entry, where its score wants a gradient; -1
-    uint32_t flags;                             // as below
+    Pair32 statistics[kTile];
+    uint32_t bounds[kTile];  // of each key: first query of the part | how many << 16
+    float biases[kTile];     // added to logits, to base 2
+    int32_t entries[kTile];  // the transposed entry, where its score wants a gradient; -1
+    uint32_t flags;          // as below
   };
   // Nobody sees the keys; the last step of an item; of a segment.
   static constexpr uint32_t kNone = 1, kLast = 2, kLastOfSegment = 4;
 
-  // Tiles: queries and gradients of each group by stage; keys and values of each group, of one item and of the next.
-  static constexpr int64_t kSteps = int64_t{2 * Hopper::kStages + 4} * Hopper::kGroups * Hopper::kTileBytes;
-  static constexpr int64_t kStaging = kSteps + Hopper::kStages * int64_t{sizeof(Step)};
+  // What a group has in shared memory behind its tiles: queries and gradients of each stage, keys and values of one
+  // item and of the next.
+  static constexpr int kTiles = 2 * (Hopper::kStages + 2);
+  struct Small {
+    HopperRings rings;
+    Step steps[Hopper::kStages];
+    int32_t rows[2][kTile];  // of the keys of an item, -1 where there is none
+  };
+  static constexpr int64_t kSmall = int64_t{Hopper::kGroups} * kTiles * Hopper::kTileBytes;
+  static constexpr int64_t kStaging = kSmall + Hopper::kGroups * int64_t{sizeof(Small)};
   static constexpr int64_t kSharedBytes = kStaging + Hopper::kStaging + Hopper::kAlignment;
 };
 
+// The shared memory of a group.
 class QueryStages {
   using Shape = HopperKeyGradientsShape;
 
  public:
-  __device__ __forceinline__ explicit QueryStages(unsigned char* shared)
-      : tiles_(reinterpret_cast<uint16_t*>(shared)), steps_(reinterpret_cast<Shape::Step*>(shared + Shape::kSteps)) {}
+  __device__ __forceinline__ QueryStages(unsigned char* shared, int group)
+      : tiles_(reinterpret_cast<uint16_t*>(shared) + group * Shape::kTiles * Hopper::kTileElements),
+        small_(reinterpret_cast<Shape::Small*>(shared + Shape::kSmall)[group]) {}
+  __device__ __forceinline__ void Init() const {
+    small_.rings.stages.Init(Hopper::kGroupWarps);
+    small_.rings.items.Init(Hopper::kGroupWarps);
+  }
 
-  __device__ __forceinline__ uint16_t* query_rows(int index, int group) const {
-    return Tile(index % Hopper::kStages * 2 * Hopper::kGroups + group);
-  }
-  __device__ __forceinline__ uint16_t* grad_rows(int index, int group) const {
-    return Tile((index % Hopper::kStages * 2 + 1) * Hopper::kGroups + group);
-  }
-  __device__ __forceinline__ uint16_t* key_rows(int turn, int group) const {
-    return Tile((Hopper::kStages + turn % 2) * 2 * Hopper::kGroups + group);
-  }
-  __device__ __forceinline__ uint16_t* value_rows(int turn, int group) const {
-    return Tile(((Hopper::kStages + turn % 2) * 2 + 1) * Hopper::kGroups + group);
-  }
-  __device__ __forceinline__ Shape::Step& step(int index) const { return steps_[index % Hopper::kStages]; }
+  __device__ __forceinline__ HopperRings& rings() const { return small_.rings; }
+  __device__ __forceinline__ uint16_t* query_rows(int index) const { return Tile(index % Hopper::kStages * 2); }
+  __device__ __forceinline__ uint16_t* grad_rows(int index) const { return Tile(index % Hopper::kStages * 2 + 1); }
+  __device__ __forceinline__ Shape::Step& step(int index) const { return small_.steps[index % Hopper::kStages]; }
+  __device__ __forceinline__ uint16_t* key_rows(int turn) const { return Tile((Hopper::kStages + turn % 2) * 2); }
+  __device__ __forceinline__ uint16_t* value_rows(int turn) const { return Tile((Hopper::kStages + turn % 2) * 2 + 1); }
+  __device__ __forceinline__ int32_t* rows(int turn) const { return small_.rows[turn % 2]; }
 
  private:
   __device__ __forceinline__ uint16_t* Tile(int tile) const { return tiles_ + tile * Hopper::kTileElements; }
 
   uint16_t* tiles_;
-  Shape::Step* steps_;
+  Shape::Small& small_;
 };
 
-// Key tile i / pairs and pair i % pairs of kv heads.
+// Items i of key tile i / kv_heads and kv head i % kv_heads: those of a group are every kGroups x gridDim.x-th.
 struct HopperKeyItem {
-  int key_tile, first_head;
+  int key_tile, kv_head;
 };
 __device__ __forceinline__ HopperKeyItem KeyItemOf(const CudaAttentionArguments& a, int item) {
-  const int pairs = (a.kv_heads + Hopper::kGroups - 1) / Hopper::kGroups;
-  return {item / pairs, item % pairs * Hopper::kGroups};
+  return {item / a.kv_heads, item % a.kv_heads};
 }
+__device__ __forceinline__ int FirstItem(int group) { return static_cast<int>(blockIdx.x) * Hopper::kGroups + group; }
+__device__ __forceinline__ int ItemsApart() { return static_cast<int>(gridDim.x) * Hopper::kGroups; }
 
 // The row of slot r of a key tile, -1 where there is none.
 __device__ __forceinline__ int RowOfSlot(const GradientProblem& p, int key_tile, int r) {
@@ -73,116 +84,181 @@ __device__ __forceinline__ int RowOfSlot(const GradientProblem& p, int key_tile,
   return at < p.forward.arguments.num_keys ? p.transposed.row_order[at] : -1;
 }
 
-// What the warps that bring do, each of the first ones every kStages-th stage.
+// The steps that one warp brings: every kStages-th of all items' one after the other. What leads to the copies of one
+// is read while those of the one before are waited for.
+class QueryCursor {
+ public:
+  __device__ __forceinline__ QueryCursor(const GradientProblem& p, int items, int group, int first)
+      : p_(p),
+        items_(items),
+        heads_(p.forward.arguments.heads / p.forward.arguments.kv_heads),
+        item_(FirstItem(group)),
+        index_(first) {
+    ReadItem();
+    Seek();
+  }
+  __device__ __forceinline__ bool AtEnd() const { return item_ >= items_; }
+  __device__ __forceinline__ void Advance() {
+    index_ += Hopper::kStages;
+    Seek();
+  }
+
+  __device__ __forceinline__ int index() const { return index_; }
+  __device__ __forceinline__ int key_tile() const { return of_.key_tile; }
+  __device__ __forceinline__ uint32_t flags() const {
+    using Shape = HopperKeyGradientsShape;
+    if (begin_ == end_) return Shape::kNone | Shape::kLast;
+    const bool last = index_ + 1 == before_ + steps_;
+    return last ? Shape::kLastOfSegment | (at_ + 1 == end_ ? Shape::kLast : 0U) : 0U;
+  }
+  __device__ __forceinline__ const CudaSegment& segment() const { return segment_; }
+  __device__ __forceinline__ const CudaQueryTile& tile() const { return tile_; }
+  // The first query of the part of the tile, and the query head.
+  __device__ __forceinline__ int first() const {
+    return kTile * (segment_.parts == 3 ? (index_ - before_) / heads_ : segment_.parts - 1);
+  }
+  __device__ __forceinline__ int head() const { return of_.kv_head * heads_ + (index_ - before_) % heads_; }
+  // Entries lane and lane + 32 of the segment, where it has so many.
+  __device__ __forceinline__ const CudaTransposedEntry& entry(int i) const { return entries_[i]; }
+  __device__ __forceinline__ int EntryOf(int i) const {
+    return segment_.begin + i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
+  }
+
+ private:
+  __device__ __forceinline__ void ReadItem() {
+    if (AtEnd()) return;
+    of_ = KeyItemOf(p_.forward.arguments, item_);
+    begin_ = at_ = p_.transposed.segment_offsets[of_.key_tile];
+    end_ = p_.transposed.segment_offsets[of_.key_tile + 1];
+    ReadSegment();
+  }
+  __device__ __forceinline__ void ReadSegment() {
+    steps_ = 1;  // keys that nobody sees get a step as well: their gradients are zeros
+    if (begin_ == end_) return;
+    segment_ = p_.transposed.segments[at_];
+    steps_ = __popc(segment_.parts) * heads_;
+  }
+  __device__ __forceinline__ void Seek() {
+    while (!AtEnd() && index_ >= before_ + steps_) {
+      before_ += steps_;
+      if (at_ + 1 < end_) {
+        ++at_;
+        ReadSegment();
+      } else {
+        item_ += ItemsApart();
+        ReadItem();
+      }
+    }
+    if (AtEnd() || begin_ == end_) return;
+    tile_ = p_.forward.arguments.lists.tiles[segment_.tile];
+    EARSHOT_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const auto* from = p_.transposed.entries + Min(EntryOf(i), segment_.end - 1);
+      static_assert(sizeof(CudaTransposedEntry) == sizeof(Octet16));
+      // In one piece, which is not taken apart before it is used: that would be waiting for it.
+      *reinterpret_cast<Octet16*>(entries_ + i) = *reinterpret_cast<const Octet16*>(from);
+    }
+  }
+
+  const GradientProblem& p_;
+  const int items_, heads_;  // query heads of a kv head
+  int item_, index_;
+  HopperKeyItem of_ = {};
+  int begin_ = 0, end_ = 0, at_ = 0;  // segments of the item, and the one that we are in
+  int steps_ = 0, before_ = 0;        // steps of the segment, and of those before
+  CudaSegment segment_;
+  CudaQueryTile tile_;
+  alignas(16) CudaTransposedEntry entries_[2];
+};
+
+// What a warp that brings does for a group.
 class QueryBringer {
   using Shape = HopperKeyGradientsShape;
 
  public:
   __device__ __forceinline__ QueryBringer(const GradientProblem& p, const QueryStages& stages)
-      : p_(p), stages_(stages), heads_(p.forward.arguments.heads / p.forward.arguments.kv_heads) {}
+      : p_(p), stages_(stages) {}
 
-  __device__ __forceinline__ void Run(int items) {
-    const CudaAttentionArguments& a = p_.forward.arguments;
-    int item = static_cast<int>(blockIdx.x);
-    if (Hopper::BringingWarp() == Hopper::kStages) {
-      for (int turn = 0; item < items; item += static_cast<int>(gridDim.x), ++turn) BringItem(KeyItemOf(a, item), turn);
-      return;
-    }
-    int at = 0;  // steps of the segments before this one
-    for (int index = Hopper::BringingWarp(); item < items; item += static_cast<int>(gridDim.x)) {
-      const HopperKeyItem of = KeyItemOf(a, item);
-      const int begin = p_.transposed.segment_offsets[of.key_tile],
-                end = p_.transposed.segment_offsets[of.key_tile + 1];
-      for (int s = begin; s < end; ++s) {
-        const CudaSegment segment = p_.transposed.segments[s];
-        const int steps = __popc(segment.parts) * heads_;
-        for (; index < at + steps; index += Hopper::kStages) {
-          const bool last = index + 1 == at + steps;
-          Barriers::Free::Wait(index);
-          BringStep(of, segment, index, index - at);
-          SayStep(index, last ? Shape::kLastOfSegment | (s + 1 == end ? Shape::kLast : 0U) : 0U);
-        }
-        at += steps;
-      }
-      if (begin < end) continue;
-      if (index == at) {
-        Barriers::Free::Wait(index);
-        SayStep(index, Shape::kNone | Shape::kLast);
-        index += Hopper::kStages;
-      }
-      ++at;
+  __device__ __forceinline__ void BringItems(int items, int group) {
+    int turn = 0;
+    for (int item = FirstItem(group); item < items; item += ItemsApart(), ++turn)
+      BringItem(KeyItemOf(p_.forward.arguments, item), turn);
+  }
+
+  __device__ __forceinline__ void BringSteps(int items, int group, int first) {
+    HopperRing<Hopper::kStages>& ring = stages_.rings().stages;
+    for (QueryCursor cursor(p_, items, group, first); !cursor.AtEnd();) {
+      const int index = cursor.index();
+      ring.WaitUntilFree(index);
+      const uint32_t flags = cursor.flags();
+      if ((flags & Shape::kNone) == 0) BringStep(cursor);
+      CommitCopies();
+      if (threadIdx.x % kWarp == 0) SharedStore(&stages_.step(index).flags, flags);
+      cursor.Advance();
+      ring.SayFull(index);
     }
   }
 
  private:
-  using Barriers = HopperBarriers;
-
   __device__ __forceinline__ void BringItem(const HopperKeyItem& of, int turn) {
     const CudaAttentionArguments& a = p_.forward.arguments;
     const int lane = threadIdx.x % kWarp;
+    const int low = RowOfSlot(p_, of.key_tile, lane), high = RowOfSlot(p_, of.key_tile, lane + kWarp);
+    // Keys that are not there are copies of another one: what nobody reads has to be a number all the same.
+    const int any = RowOfSlot(p_, of.key_tile, 0);
     int rows[kLaneRows];
-    LaneRows(RowOfSlot(p_, of.key_tile, lane), RowOfSlot(p_, of.key_tile, lane + kWarp), rows);
-    Barriers::ItemFree::Wait(turn);
-    for (int group = 0; group < Hopper::kGroups && of.first_head + group < a.kv_heads; ++group) {
-      BringTile(stages_.key_rows(turn, group), HeadOf(a.k, of.first_head + group, a.head_dim, true), rows);
-      BringTile(stages_.value_rows(turn, group), HeadOf(a.v, of.first_head + group, a.head_dim, true), rows);
-    }
-    SayFull<Barriers::ItemFull>(turn);
+    LaneRows(low < 0 ? any : low, high < 0 ? any : high, rows);
+    stages_.rings().items.WaitUntilFree(turn);
+    SharedStore(stages_.rows(turn) + lane, low);
+    SharedStore(stages_.rows(turn) + lane + kWarp, high);
+    BringTile(stages_.key_rows(turn), HeadOf(a.k, of.kv_head, a.head_dim, true), rows);
+    BringTile(stages_.value_rows(turn), HeadOf(a.v, of.kv_head, a.head_dim, true), rows);
+    CommitCopies();
+    stages_.rings().items.SayFull(turn);
   }
 
-  // Step `number` of a segment.
-  __device__ __forceinline__ void BringStep(const HopperKeyItem& of, const CudaSegment& segment, int index,
-                                            int number) {
+  __device__ __forceinline__ void BringStep(const QueryCursor& cursor) {
     const CudaAttentionArguments& a = p_.forward.arguments;
-    const int lane = threadIdx.x % kWarp, head = number % heads_;
-    const int part = segment.parts == 3 ? number / heads_ : segment.parts - 1;
-    const CudaQueryTile tile = a.lists.tiles[segment.tile];
-    const int first = tile.first_query + part * kTile, count = tile.num_queries - part * kTile;
+    const int lane = threadIdx.x % kWarp, index = cursor.index(), head = cursor.head();
     Shape::Step& step = stages_.step(index);
-    for (int group = 0; group < Hopper::kGroups && of.first_head + group < a.kv_heads; ++group) {
-      const int query_head = (of.first_head + group) * heads_ + head;
-      BringRows(stages_.query_rows(index, group), HeadOf(a.q, query_head, a.head_dim, true), first, count);
-      BringRows(stages_.grad_rows(index, group), HeadOf(p_.grad_out, query_head, a.head_dim, true), first, count);
-      const Pair32* statistics = p_.statistics + static_cast<int64_t>(query_head) * a.num_queries + first;
-      EARSHOT_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const int r = lane + i * kWarp;
-        CopyAsync<8>(step.statistics[group] + r, statistics + r, r < count);
-      }
-    }
-    BringEntries(of.key_tile, segment, part * kTile, step);
-  }
-
-  // What the queries from `first` on of the tile have to do with the keys.
-  __device__ __forceinline__ void BringEntries(int key_tile, const CudaSegment& segment, int first, Shape::Step& step) {
-    const int lane = threadIdx.x % kWarp;
+    const int first = cursor.tile().first_query + cursor.first();
+    const int last = cursor.tile().first_query + cursor.tile().num_queries - 1;
+    BringRows(stages_.query_rows(index), HeadOf(a.q, head, a.head_dim, true), first, last);
+    BringRows(stages_.grad_rows(index), HeadOf(p_.grad_out, head, a.head_dim, true), first, last);
+    const Pair32* statistics = p_.statistics + static_cast<int64_t>(head) * a.num_queries;
+    EARSHOT_UNROLL
+    for (int r = lane; r < kTile; r += kWarp)
+      CopyAsync<8>(step.statistics + r, statistics + Min(first + r, last), true);
+    // What the queries have to do with the keys.
+    EARSHOT_UNROLL
     for (int slot = lane; slot < kTile; slot += kWarp) {
       SharedStore(step.bounds + slot, 0U);
-      SharedStore(step.biases + slot, 0.F);
-      SharedStore(step.entries + slot, -1);
+      if (p_.forward.biased) SharedStore(step.biases + slot, 0.F);
+      if (p_.entry_gradients) SharedStore(step.entries + slot, -1);
     }
     __syncwarp();
-    for (int i = segment.begin + lane; i < segment.end; i += kWarp) {
-      const CudaTransposedEntry entry = p_.transposed.entries[i];
-      if (entry.layer != segment.layer) continue;
-      const int begin = Max(entry.first - first, 0), end = Min(entry.end - first, kTile);
-      if (begin < end) SharedStore(step.bounds + entry.slot, begin | static_cast<uint32_t>(end - begin) << 16);
-      if (p_.forward.biased) {
-        SharedStore(step.biases + entry.slot,
-                    EntryBias(p_.forward.arguments, RowOfSlot(p_, key_tile, entry.slot), entry.score));
-      }
-      if (p_.entry_gradients && entry.score >= 0) SharedStore(step.entries + entry.slot, i);
-    }
+    EARSHOT_UNROLL
+    for (int i = 0; i < 2; ++i)
+      if (cursor.EntryOf(i) < cursor.segment().end) BringEntry(cursor, cursor.EntryOf(i), cursor.entry(i), step);
+    for (int i = cursor.EntryOf(2); i < cursor.segment().end; i += kWarp)
+      BringEntry(cursor, i, p_.transposed.entries[i], step);
   }
 
-  __device__ __forceinline__ void SayStep(int index, uint32_t flags) {
-    if (threadIdx.x % kWarp == 0) SharedStore(&stages_.step(index).flags, flags);
-    SayFull<Barriers::Full>(index);
+  __device__ __forceinline__ void BringEntry(const QueryCursor& cursor, int index, const CudaTransposedEntry& entry,
+                                             Shape::Step& step) {
+    if (entry.layer != cursor.segment().layer) return;
+    const int count = Min(cursor.tile().num_queries - cursor.first(), kTile);
+    const int begin = Max(entry.first - cursor.first(), 0), end = Min(entry.end - cursor.first(), count);
+    if (begin < end) SharedStore(step.bounds + entry.slot, begin | static_cast<uint32_t>(end - begin) << 16);
+    if (p_.forward.biased) {
+      SharedStore(step.biases + entry.slot,
+                  EntryBias(p_.forward.arguments, RowOfSlot(p_, cursor.key_tile(), entry.slot), entry.score));
+    }
+    if (p_.entry_gradients && entry.score >= 0) SharedStore(step.entries + entry.slot, index);
   }
 
   const GradientProblem& p_;
   const QueryStages& stages_;
-  const int heads_;  // of a kv head
 };
 
 // -infinity where keys slot and slot + 8 and query do not meet, of columns kFirst to kEnd - 1.
@@ -210,46 +286,48 @@ class KeyGradients {
   __device__ __forceinline__ KeyGradients(const GradientProblem& p, const QueryStages& stages)
       : p_(p), stages_(stages), scale_(p.forward.biased ? 1.F : p.forward.log2_scale) {}
 
-  __device__ __forceinline__ void Run(unsigned char* staging, int items) {
+  __device__ __forceinline__ void Run(unsigned char* staging, int items, int group) {
     const CudaAttentionArguments& a = p_.forward.arguments;
-    const int lane = threadIdx.x % kWarp, warp = Hopper::Warp(), group = warp / 4;
-    const int slot = warp % 4 * kGroupRows + lane / 4;  // and slot + 8
+    const int lane = threadIdx.x % kWarp, warp = Hopper::Warp();
+    const int slot = warp % Hopper::kGroupWarps * kGroupRows + lane / 4;  // and slot + 8
+    HopperRings& rings = stages_.rings();
     staging += warp * Hopper::kStagingBytes;
     int index = 0, turn = 0;
-    for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x), ++turn) {
-      const HopperKeyItem of = KeyItemOf(a, item);
-      const int kv_head = of.first_head + group;
-      const bool present = kv_head < a.kv_heads;
+    for (int item = FirstItem(group); item < items; item += ItemsApart(), ++turn) {
+      const int kv_head = KeyItemOf(a, item).kv_head;
       Sums<1, Hopper::kDim> grad_k = {}, grad_v = {};
       float bias_sums[2] = {}, segment_sums[2] = {};
-      HopperBarriers::ItemFull::Wait(turn, group);
+      rings.items.WaitUntilFull(turn);
       for (bool last = false; !last; ++index) {
-        HopperBarriers::Full::Wait(index, group);
+        rings.stages.WaitUntilFull(index);
         const Shape::Step& step = stages_.step(index);
         const uint32_t flags = SharedLoad(&step.flags);
         last = (flags & Shape::kLast) != 0;
-        if (present && (flags & Shape::kNone) == 0) {
-          Add(step, index, turn, group, slot, grad_k, grad_v, segment_sums);
-          if ((flags & Shape::kLastOfSegment) != 0 && (p_.grad_bias || p_.entry_gradients)) {
-            EARSHOT_UNROLL
-            for (int half = 0; half < 2; ++half) {
-              const float sum = RowSum(segment_sums[half]);
-              bias_sums[half] += sum;
-              segment_sums[half] = 0;
-              const int entry = SharedLoad(step.entries + slot + 8 * half);
-              if (lane % 4 == 0 && entry >= 0) p_.entry_gradients[kv_head * a.lists.capacity + entry] = sum;
-            }
+        if ((flags & Shape::kNone) == 0) Add(step, index, turn, slot, grad_k, grad_v, segment_sums);
+        if ((flags & Shape::kLastOfSegment) != 0 && (p_.grad_bias || p_.entry_gradients)) {
+          EARSHOT_UNROLL
+          for (int half = 0; half < 2; ++half) {
+            const float sum = RowSum(segment_sums[half]);
+            bias_sums[half] += sum;
+            segment_sums[half] = 0;
+            if (!p_.entry_gradients) continue;
+            const int entry = SharedLoad(step.entries + slot + 8 * half);
+            if (lane % 4 == 0 && entry >= 0) p_.entry_gradients[kv_head * a.lists.capacity + entry] = sum;
           }
         }
-        if (last) HopperBarriers::ItemFree::Say(turn);
-        HopperBarriers::Free::Say(index);
+        rings.stages.SayFree(index);
       }
-      if (!present) continue;
-      const auto row_of = [&](int r) { return RowOfSlot(p_, of.key_tile, warp % 4 * kGroupRows + r); };
-      EARSHOT_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const int row = row_of(lane / 4 + 8 * half);
-        if (p_.grad_bias && lane % 4 == 0 && row >= 0) p_.grad_bias[kv_head * p_.bias_stride + row] = bias_sums[half];
+      const int row_of_lane =
+          SharedLoad(stages_.rows(turn) + warp % Hopper::kGroupWarps * kGroupRows + lane % kGroupRows);
+      rings.items.SayFree(turn);
+      // By all lanes, for the row that each asks for.
+      const auto row_of = [&](int r) { return __shfl_sync(kAllLanes, row_of_lane, r); };
+      if (p_.grad_bias) {
+        EARSHOT_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          const int row = row_of(lane / 4 + 8 * half);
+          if (lane % 4 == 0 && row >= 0) (p_.grad_bias + kv_head * p_.bias_stride)[row] = bias_sums[half];
+        }
       }
       WriteRounded<T, Hopper::kDim>(grad_v[0], 1.F, 1.F, staging, p_.grad_v, kv_head, a.head_dim, row_of);
       WriteRounded<T, Hopper::kDim>(grad_k[0], a.scale, a.scale, staging, p_.grad_k, kv_head, a.head_dim, row_of);
@@ -258,14 +336,14 @@ class KeyGradients {
 
  private:
   // Adds what the 64 queries of a step give.
-  __device__ __forceinline__ void Add(const Shape::Step& step, int index, int turn, int group, int slot,
+  __device__ __forceinline__ void Add(const Shape::Step& step, int index, int turn, int slot,
                                       Sums<1, Hopper::kDim>& grad_k, Sums<1, Hopper::kDim>& grad_v, float (&sums)[2]) {
     const int column = threadIdx.x % 4 * 2;
     Sums<1, kTile> weights, grads;
     BeginProducts();
-    BeginMultiply<T, kTile>(weights, stages_.key_rows(turn, group), stages_.query_rows(index, group));
+    BeginMultiply<T, kTile>(weights, stages_.key_rows(turn), stages_.query_rows(index));
     CommitProducts();
-    BeginMultiply<T, kTile>(grads, stages_.value_rows(turn, group), stages_.grad_rows(index, group));
+    BeginMultiply<T, kTile>(grads, stages_.value_rows(turn), stages_.grad_rows(index));
     CommitProducts();
     uint32_t bounds[2];
     bool all[2] = {true, true};  // of the queries 0 to 31, and 32 to 63, are seen by both keys
@@ -277,7 +355,7 @@ class KeyGradients {
       all[1] = all[1] && first <= kTile / 2 && end >= kTile;
     }
     const bool all_low = __all_sync(kAllLanes, all[0]) != 0, all_high = __all_sync(kAllLanes, all[1]) != 0;
-    const auto* statistics = step.statistics[group] + column;
+    const auto* statistics = step.statistics + column;
     WaitProducts<1>(weights[0]);
     if (p_.forward.biased) {
       EARSHOT_UNROLL
@@ -303,7 +381,7 @@ class KeyGradients {
     Packed<1, kTile> packed;
     Pack<T, kTile>(weights, packed);
     BeginProducts();
-    BeginAddWeighted<T, kTile>(grad_v, packed, stages_.grad_rows(index, group));
+    BeginAddWeighted<T, kTile>(grad_v, packed, stages_.grad_rows(index));
     CommitProducts();
     WaitProducts<1>(grads[0]);
     EARSHOT_UNROLL
@@ -323,7 +401,7 @@ class KeyGradients {
     Packed<1, kTile> packed_grads;
     Pack<T, kTile>(grads, packed_grads);
     BeginProducts();
-    BeginAddWeighted<T, kTile>(grad_k, packed_grads, stages_.query_rows(index, group));
+    BeginAddWeighted<T, kTile>(grad_k, packed_grads, stages_.query_rows(index));
     CommitProducts();
     WaitProducts<0>(grad_v[0]);
     WaitProducts<0>(grad_k[0]);
@@ -334,19 +412,29 @@ class KeyGradients {
   const float scale_;
 };
 
-// Items blockIdx.x and every gridDim.x-th after it; gridDim.x <= items.
 template <class T>
-__global__ void __launch_bounds__(Hopper::kThreads, 1)
+__global__ void __launch_bounds__(HopperKeyGradientsShape::kThreads, 1)
     HopperKeyGradientsKernel(const __grid_constant__ GradientProblem p, int items) {
   using Shape = HopperKeyGradientsShape;
   unsigned char* shared = Hopper::Shared();
-  const QueryStages stages(shared);
+  if (threadIdx.x == 0) {
+    for (int group = 0; group < Hopper::kGroups; ++group) QueryStages(shared, group).Init();
+  }
+  __syncthreads();
   if (Hopper::Brings()) {
     GiveUpRegisters<Shape::kBringing>();
-    QueryBringer(p, stages).Run(items);
+    const int warp = Hopper::BringingWarp(), group = warp / Shape::kBringingWarps, role = warp % Shape::kBringingWarps;
+    const QueryStages stages(shared, group);
+    QueryBringer bringer(p, stages);
+    if (role < Hopper::kStages) {
+      bringer.BringSteps(items, group, role);
+    } else {
+      bringer.BringItems(items, group);
+    }
   } else {
     TakeRegisters<Shape::kComputing>();
-    KeyGradients<T>(p, stages).Run(shared + Shape::kStaging, items);
+    const int group = Hopper::Warp() / Hopper::kGroupWarps;
+    KeyGradients<T>(p, QueryStages(shared, group)).Run(shared + Shape::kStaging, items, group);
   }
 }
 

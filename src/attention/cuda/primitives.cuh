@@ -80,6 +80,13 @@ __device__ __forceinline__ float Log2(float x) {
   return y;
 }
 
+// 1 / x, nearly.
+__device__ __forceinline__ float Reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // address + row x row_bytes, in one instruction.
 __device__ __forceinline__ const void* RowAddress(const void* address, int32_t row, int32_t row_bytes) {
   const void* result;
@@ -146,12 +153,24 @@ __device__ __forceinline__ void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroupsLeft) : "memory");
 }
 
-// Barriers 1 to 15 of `count` threads, warps as a whole: some wait for the others, who only say that they were there.
-__device__ __forceinline__ void WaitAtBarrier(int id, int count) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(count) : "memory");
+// A barrier in shared memory that goes from phase to phase, each ended by `count` arrivals (PTX ISA, "mbarrier"; sm_80
+// and newer). What was written before an arrival is seen by who has waited for the end of its phase.
+using PhaseBarrier = uint64_t;
+// By one thread, and a barrier of the block before it is used.
+__device__ __forceinline__ void InitPhases(PhaseBarrier* barrier, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(count) : "memory");
 }
-__device__ __forceinline__ void ArriveAtBarrier(int id, int count) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(count) : "memory");
+__device__ __forceinline__ void ArriveAtPhase(PhaseBarrier* barrier) {
+  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}\n" ::"r"(SharedAddress(barrier))
+               : "memory");
+}
+// Waits for the end of the phase that has this parity, the one that lasts or the one before.
+__device__ __forceinline__ void WaitForPhase(PhaseBarrier* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred ended;\nagain:\nmbarrier.try_wait.parity.shared.b64 ended, [%0], %1;\n@!ended bra again;\n}\n" ::
+          "r"(SharedAddress(barrier)),
+      "r"(parity)
+      : "memory");
 }
 
 // Of four warps that call it together, on sm_90a alone: how many registers each thread has from now on; others' are

@@ -9,7 +9,7 @@ int RunHopperQueryGradients(const GradientProblem& problem, void* stream) {
   const CudaAttentionArguments& a = problem.forward.arguments;
   const int items = a.lists.num_tiles * a.heads;
   const auto run = [&](auto kernel) {
-    return Launch(kernel, {Min(items, CurrentDevice().multiprocessors)}, Hopper::kThreads,
+    return Launch(kernel, {Min(items, CurrentDevice().multiprocessors)}, HopperQueryGradientsShape::Stages::kThreads,
                   HopperQueryGradientsShape::kSharedBytes, stream, problem, items);
   };
   return a.element == CudaElement::kBFloat16 ? run(HopperQueryGradientsKernel<BFloat16>)

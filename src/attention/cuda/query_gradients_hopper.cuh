@@ -37,9 +37,9 @@ __device__ __forceinline__ void ComputeQueryGradients(const GradientProblem& p,
                                                       const HopperQueryGradientsShape::Stages& stages,
                                                       unsigned char* shared, int items) {
   using Shape = HopperQueryGradientsShape;
-  using Barriers = HopperBarriers;
   const CudaAttentionArguments& a = p.forward.arguments;
-  const int lane = threadIdx.x % kWarp, warp = Hopper::Warp(), group = warp / 4;
+  const int lane = threadIdx.x % kWarp, warp = Hopper::Warp(), group = warp / Hopper::kGroupWarps;
+  HopperRings& rings = stages.rings();
   const int first = warp * kGroupRows;  // of the tile
   // Where there are biases, the logits are made with them.
   const float scale = p.forward.biased ? 1.F : p.forward.log2_scale;
@@ -47,26 +47,23 @@ __device__ __forceinline__ void ComputeQueryGradients(const GradientProblem& p,
   for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x), ++turn) {
     Sums<1, Hopper::kDim> sums = {};
     float lse[2], products[2];
-    Barriers::ItemFull::Wait(turn, group);
-    {
-      const HopperItem of = ItemOf(a, item);
-      const CudaQueryTile tile = a.lists.tiles[of.list];
-      EARSHOT_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const int r = first + lane / 4 + 8 * half;
-        products[half] = RowProduct<T>(stages.left_rows(turn, Shape::kGrads, group),
-                                       stages.left_rows(turn, Shape::kOutputs, group), r % kTile);
-        const auto* of_turn = reinterpret_cast<const float*>(shared + Shape::kLse) + turn % 2 * kCudaTileQueries;
-        const float natural = SharedLoad(of_turn + r);
-        lse[half] = r < tile.num_queries && natural != -INFINITY ? natural * kLog2e : INFINITY;
-        if (lane % 4 == 0 && r < tile.num_queries) {
-          p.statistics[static_cast<int64_t>(of.head) * a.num_queries + tile.first_query + r] =
-              Pair32{lse[half], products[half]};
-        }
+    rings.items.WaitUntilFull(turn);
+    const HopperItemInfo of = SharedLoad(&stages.item(turn));
+    EARSHOT_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int r = first + lane / 4 + 8 * half;
+      products[half] = RowProduct<T>(stages.left_rows(turn, Shape::kGrads, group),
+                                     stages.left_rows(turn, Shape::kOutputs, group), r % kTile);
+      const auto* of_turn = reinterpret_cast<const float*>(shared + Shape::kLse) + turn % 2 * kCudaTileQueries;
+      const float natural = SharedLoad(of_turn + r);
+      lse[half] = r < of.queries.count && natural != -INFINITY ? natural * kLog2e : INFINITY;
+      if (lane % 4 == 0 && r < of.queries.count) {
+        (p.statistics + static_cast<int64_t>(of.head) * a.num_queries)[of.queries.first + r] =
+            Pair32{lse[half], products[half]};
       }
     }
     for (bool last = false; !last; ++index) {
-      Barriers::Full::Wait(index, group);
+      rings.stages.WaitUntilFull(index);
       const HopperEntries& entries = stages.entries(index);
       const PairBits flags = SharedLoad(&entries.flags);
       last = (flags.x >> HopperEntries::kLast & 1) != 0;
@@ -100,43 +97,43 @@ __device__ __forceinline__ void ComputeQueryGradients(const GradientProblem& p,
         CommitProducts();
         WaitProducts<0>(sums[0]);
       }
-      if (last) Barriers::ItemFree::Say(turn);
-      Barriers::Free::Say(index);
+      rings.stages.SayFree(index);
     }
-    const HopperItem of = ItemOf(a, item);
-    const CudaQueryTile tile = a.lists.tiles[of.list];
+    rings.items.SayFree(turn);
     WriteRounded<T, Hopper::kDim>(
         sums[0], a.scale, a.scale, shared + Shape::kStaging + warp * Hopper::kStagingBytes, p.grad_q, of.head,
-        a.head_dim, [&](int r) { return first + r < tile.num_queries ? tile.first_query + first + r : -1; });
+        a.head_dim, [&](int r) { return first + r < of.queries.count ? of.queries.first + first + r : -1; });
   }
 }
 
 // Items as of HopperForwardKernel.
 template <class T>
-__global__ void __launch_bounds__(Hopper::kThreads, 1)
+__global__ void __launch_bounds__(HopperQueryGradientsShape::Stages::kThreads, 1)
     HopperQueryGradientsKernel(const __grid_constant__ GradientProblem p, int items) {
   using Shape = HopperQueryGradientsShape;
   unsigned char* shared = Hopper::Shared();
   const Shape::Stages stages(shared);
+  stages.Init();
   if (!Hopper::Brings()) {
     ComputeQueryGradients<T>(p, stages, shared, items);
     return;
   }
   const CudaAttentionArguments& a = p.forward.arguments;
-  BringKeys(p.forward, stages, items, [&](int turn, HopperItem of, const CudaQueryTile& tile) {
+  BringKeys(p.forward, stages, items, [&](int turn, HopperItem of, Span queries) {
     const CudaConstHeads outputs = {a.out.data, a.out.frame_stride, a.out.head_stride};
+    const int last = queries.first + queries.count - 1;
     for (int group = 0; group < Hopper::kGroups; ++group) {
-      const int first = tile.first_query + group * kTile, count = tile.num_queries - group * kTile;
-      BringRows(stages.left_rows(turn, Shape::kQueries, group), HeadOf(a.q, of.head, a.head_dim, true), first, count);
+      const int first = queries.first + group * kTile;
+      BringRows(stages.left_rows(turn, Shape::kQueries, group), HeadOf(a.q, of.head, a.head_dim, true), first, last);
       BringRows(stages.left_rows(turn, Shape::kGrads, group), HeadOf(p.grad_out, of.head, a.head_dim, true), first,
-                count);
+                last);
       BringRows(stages.left_rows(turn, Shape::kOutputs, group), HeadOf(outputs, of.head, a.head_dim, true), first,
-                count);
+                last);
     }
     auto* lse = reinterpret_cast<float*>(shared + Shape::kLse) + turn % 2 * kCudaTileQueries;
-    const float* from = a.lse + of.head * a.lse_stride + tile.first_query;
+    const float* from = a.lse + of.head * a.lse_stride + queries.first;
     for (int r = static_cast<int>(threadIdx.x) % kWarp; r < kCudaTileQueries; r += kWarp)
-      CopyAsync<4>(lse + r, from + r, r < tile.num_queries);
+      CopyAsync<4>(lse + r, from + r, r < queries.count);
   });
 }
 

@@ -51,6 +51,19 @@ __device__ __forceinline__ Rows HeadOf(const CudaConstHeads& heads, int head, in
           static_cast<int32_t>(2 * heads.frame_stride), head_dim, fast};
 }
 
+struct MutableRows {
+  uint16_t* data;
+  int32_t row_bytes;
+
+  __device__ __forceinline__ uint16_t* At(int row, int channel) const {
+    return static_cast<uint16_t*>(const_cast<void*>(RowAddress(data + channel, row, row_bytes)));
+  }
+};
+
+__device__ __forceinline__ MutableRows HeadOf(const CudaHeads& heads, int head) {
+  return {static_cast<uint16_t*>(heads.data) + head * heads.head_stride, static_cast<int32_t>(2 * heads.frame_stride)};
+}
+
 // Rotation of the rows of one matrix.
 struct Rotation {
   const float* cosines;  // null: none
@@ -311,7 +324,7 @@ __device__ __forceinline__ void WriteRounded(const float (&sums)[kPad / 8][4], f
                                              RowOf row_of) {
   constexpr int kPitch = TileShape<kPad>::kPitch, kChunks = kPad / 8;
   const int lane = threadIdx.x % kWarp;
-  uint16_t* data = static_cast<uint16_t*>(heads.data) + head * heads.head_stride;
+  const MutableRows rows = HeadOf(heads, head);
   auto* rounded = static_cast<uint16_t*>(staging);
   __syncwarp();
   EARSHOT_UNROLL
@@ -325,7 +338,7 @@ __device__ __forceinline__ void WriteRounded(const float (&sums)[kPad / 8][4], f
   for (int index = lane; index < kGroupRows * kChunks; index += kWarp) {
     const int r = index / kChunks, channel = index % kChunks * 8, row = row_of(r);
     if (row < 0 || channel >= head_dim) continue;
-    *reinterpret_cast<Octet16*>(data + row * heads.frame_stride + channel) =
+    *reinterpret_cast<Octet16*>(rows.At(row, channel)) =
         SharedLoad(reinterpret_cast<const Octet16*>(rounded + r * kPitch + channel));
   }
 }
@@ -341,7 +354,7 @@ __device__ void WriteRows(const float (&sums)[kPad / 8][4], float low_scale, flo
     return;
   }
   const int lane = threadIdx.x % kWarp;
-  uint16_t* data = static_cast<uint16_t*>(heads.data) + head * heads.head_stride;
+  const MutableRows rows = HeadOf(heads, head);
   constexpr int kPitch = TileShape<kPad>::kStagingPitch;
   __syncwarp();
   EARSHOT_UNROLL
@@ -369,7 +382,7 @@ __device__ void WriteRows(const float (&sums)[kPad / 8][4], float low_scale, flo
         values[i] = values[i] * rotation.cosines[angle] + (low ? other : -other) * rotation.sines[angle];
       }
     }
-    uint16_t* to = data + row * heads.frame_stride + channel;
+    uint16_t* to = rows.At(row, channel);
     if (fast) {
       struct alignas(8) Quad16 {
         uint32_t pairs[2];

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <deque>
+#include <map>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -59,15 +60,14 @@ struct AlignedDelete {
   void operator()(char* bytes) const { ::operator delete[](bytes, kSharedAlignment); }
 };
 
-constexpr int kNamedBarriers = 16;
-struct Named {
+struct Phases {
   int arrived = 0, count = 0;
+  uint32_t ended = 0;
   std::vector<Thread*> waiting;
 };
 
 struct Block {
-  std::array<Named, kNamedBarriers> named;
-  bool has_named = false;
+  std::map<const void*, Phases> phases;
   std::vector<std::unique_ptr<Thread>> threads;
   std::vector<Warp> warps;
   std::unique_ptr<char[], AlignedDelete> shared;
@@ -135,7 +135,7 @@ void ThreadEntry() {
 
 // The two bytes that both touched, whether they are ordered by no barrier.
 bool Unordered(const Touch& earlier, int thread) {
-  if (g_block.has_named) return false;
+  if (!g_block.phases.empty()) return false;
   if (earlier.block_interval != g_block.interval) return false;
   if (earlier.thread == kSeveralWarps) return true;
   if (earlier.thread / 32 != thread / 32) return true;
@@ -172,7 +172,7 @@ void Complete(std::vector<Copy>& group) {
 void RunBlock() {
   Block& b = g_block;
   b.interval = 1, b.barrier_arrived = b.barrier_count = 0;
-  b.named = {}, b.has_named = false;
+  b.phases.clear();
   b.ready.clear();
   b.warps.assign(b.num_threads / 32, Warp());
   b.units.assign(b.shared_bytes / 2 + 1, Unit());
@@ -318,24 +318,36 @@ int BlockBarrier(const char* kind, int value) {
   return self->barrier_result;
 }
 
-void NamedBarrier(int id, int count, bool waits) {
-  Block& b = g_block;
-  Thread* self = b.current;
-  if (id < 1 || id >= kNamedBarriers) Fail("barrier " + std::to_string(id) + " of 1 to 15");
-  Named& barrier = b.named[id];
-  if (barrier.arrived == 0) barrier.count = count;
-  if (barrier.count != count) Fail("barrier " + std::to_string(id) + " of different numbers of threads");
-  b.has_named = true;
-  if (++barrier.arrived == count) {
-    barrier.arrived = 0;
-    for (Thread* thread : barrier.waiting) {
-      thread->waits_at = nullptr;
-      b.ready.push_back(thread);
-    }
-    barrier.waiting.clear();
-  } else if (waits) {
-    barrier.waiting.push_back(self);
-    self->waits_at = "bar.sync";
+namespace {
+Phases& PhasesAt(const void* barrier) {
+  const auto found = g_block.phases.find(barrier);
+  if (found == g_block.phases.end()) Fail("a barrier of phases that nobody has made");
+  return found->second;
+}
+}  // namespace
+
+void InitPhases(const void* barrier, int count) {
+  UnitOf(barrier, 8);
+  g_block.phases[barrier].count = count;
+}
+
+void ArriveAtPhase(const void* barrier) {
+  Phases& phases = PhasesAt(barrier);
+  if (++phases.arrived < phases.count) return;
+  phases.arrived = 0;
+  ++phases.ended;
+  for (Thread* thread : phases.waiting) {
+    thread->waits_at = nullptr;
+    g_block.ready.push_back(thread);
+  }
+  phases.waiting.clear();
+}
+
+void WaitForPhase(const void* barrier, uint32_t parity) {
+  Phases& phases = PhasesAt(barrier);
+  while (phases.ended % 2 == parity) {
+    phases.waiting.push_back(g_block.current);
+    g_block.current->waits_at = "mbarrier.try_wait";
     SwitchAway();
   }
 }

@@ -61,9 +61,11 @@ void WaitCopies(int groups_left);
 // Waits for all threads of the block; returns how many gave a true value.
 int BlockBarrier(const char* kind, int value);
 
-// bar.sync and bar.arrive: the barrier opens when `count` threads have come. From the first one on, races in the block
-// are not looked for: what these barriers order is not followed.
-void NamedBarrier(int id, int count, bool waits);
+// mbarrier: a phase ends when `count` threads have come; who waits goes on once the one of the parity has ended. From
+// the first one on, races in the block are not looked for: what these barriers order is not followed.
+void InitPhases(const void* barrier, int count);
+void ArriveAtPhase(const void* barrier);
+void WaitForPhase(const void* barrier, uint32_t parity);
 
 // A warp's collective: every lane brings a pointer to its arguments, the last one to come calls operation with the 32
 // pointers by lane. `ordering` as __syncwarp, after which the lanes see what the others wrote.

@@ -58,6 +58,7 @@ float HighOf(uint32_t pair) {
 
 inline float Exp2(float x) { return std::exp2(x); }
 inline float Log2(float x) { return std::log2(x); }
+inline float Reciprocal(float x) { return 1 / x; }
 inline const void* RowAddress(const void* address, int32_t row, int32_t row_bytes) {
   return static_cast<const char*>(address) + static_cast<int64_t>(row) * row_bytes;
 }
@@ -101,8 +102,10 @@ void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
       false);
 }
 
-inline void WaitAtBarrier(int id, int count) { earshot::emulation::NamedBarrier(id, count, true); }
-inline void ArriveAtBarrier(int id, int count) { earshot::emulation::NamedBarrier(id, count, false); }
+using PhaseBarrier = uint64_t;
+inline void InitPhases(PhaseBarrier* barrier, int count) { earshot::emulation::InitPhases(barrier, count); }
+inline void ArriveAtPhase(PhaseBarrier* barrier) { earshot::emulation::ArriveAtPhase(barrier); }
+inline void WaitForPhase(PhaseBarrier* barrier, uint32_t parity) { earshot::emulation::WaitForPhase(barrier, parity); }
 
 template <int kRegisters>
 void GiveUpRegisters() {}
