@@ -44,17 +44,19 @@ __host__ __device__ __forceinline__ int32_t CandidatesOf(const CudaTerm& term, i
   return run.end > run.first ? (run.end - run.first - 1) / term.step + 1 : 0;
 }
 
-// Queries of the tile that see a position by the term: chunk_start(i) in [position - to, position - from].
+// Queries of the tile that see a position by the term: chunk_start(i) in [position - to, position - from]. Once for each
+// row that is listed and each term, so divisions are left out where the divisor is 1.
 __device__ __forceinline__ Run QueriesOf(const CudaTerm& term, int32_t position, int32_t query, int32_t count) {
-  if (position % term.step != 0) return {0, 0};
-  const int32_t limit = query + count;
-  const int64_t low = Min<int64_t>(static_cast<int64_t>(position) - term.to, limit);
-  const int64_t high = Min<int64_t>(static_cast<int64_t>(position) - term.from, limit);
+  if (term.step > 1 && position % term.step != 0) return {0, 0};
+  const int32_t limit = query + count, chunk = term.chunk;
+  int32_t low = Min(position - term.to, limit), high = Min(position - term.from, limit);
   if (high < 0) return {0, 0};
-  const int64_t first = low <= 0 ? 0 : (low + term.chunk - 1) / term.chunk * term.chunk;
-  const int64_t end = (high / term.chunk + 1) * term.chunk;
-  const Run run = {static_cast<int32_t>(Max<int64_t>(first - query, 0)),
-                   static_cast<int32_t>(Min<int64_t>(end - query, count))};
+  low = Max(low, 0);
+  if (chunk > 1) {
+    low = (low + chunk - 1) / chunk * chunk;
+    high -= high % chunk;
+  }
+  const Run run = {Max(low - query, 0), Min(high - query + chunk, count)};
   return run.first < run.end ? run : Run{0, 0};
 }
 
