@@ -44,8 +44,8 @@ __host__ __device__ __forceinline__ int32_t CandidatesOf(const CudaTerm& term, i
   return run.end > run.first ? (run.end - run.first - 1) / term.step + 1 : 0;
 }
 
-// Queries of the tile that see a position by the term: chunk_start(i) in [position - to, position - from]. Once for each
-// row that is listed and each term, so divisions are left out where the divisor is 1.
+// Queries of the tile that see a position by the term: chunk_start(i) in [position - to, position - from]. Once for
+// each row that is listed and each term, so divisions are left out where the divisor is 1.
 __device__ __forceinline__ Run QueriesOf(const CudaTerm& term, int32_t position, int32_t query, int32_t count) {
   if (term.step > 1 && position % term.step != 0) return {0, 0};
   const int32_t limit = query + count, chunk = term.chunk;

@@ -334,12 +334,21 @@ __device__ __forceinline__ void WriteRounded(const float (&sums)[kPad / 8][4], f
     SharedStore(to + 8 * kPitch / 2, PackPair<T>(sums[n][2] * high_scale, sums[n][3] * high_scale));
   }
   __syncwarp();
+  constexpr int kTurns = kGroupRows * kChunks / kWarp;
+  // All rows and chunks before the first store: the latter are not reordered.
+  int targets[kTurns];
+  Octet16 chunks[kTurns];
   EARSHOT_UNROLL
-  for (int index = lane; index < kGroupRows * kChunks; index += kWarp) {
-    const int r = index / kChunks, channel = index % kChunks * 8, row = row_of(r);
-    if (row < 0 || channel >= head_dim) continue;
-    *reinterpret_cast<Octet16*>(rows.At(row, channel)) =
-        SharedLoad(reinterpret_cast<const Octet16*>(rounded + r * kPitch + channel));
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const int index = turn * kWarp + lane, r = index / kChunks;
+    targets[turn] = row_of(r);
+    chunks[turn] = SharedLoad(reinterpret_cast<const Octet16*>(rounded + r * kPitch + index % kChunks * 8));
+  }
+  EARSHOT_UNROLL
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const int channel = (turn * kWarp + lane) % kChunks * 8;
+    if (targets[turn] >= 0 && channel < head_dim)
+      *reinterpret_cast<Octet16*>(rows.At(targets[turn], channel)) = chunks[turn];
   }
 }
 
