@@ -50,7 +50,9 @@ __device__ __forceinline__ void ComputeOutputs(const Problem& p, const HopperFor
           if (p.biased) AddBiases<kUnit>(logits[half], p.log2_scale, entries.biases + half * kUnit);
           if (((half == 0 ? flags.x : flags.y) >> warp & 1) == 0)
             MaskLogits<kUnit>(logits[half], entries.bounds + half * kUnit, first + lane / 4);
-          softmax.template Weigh<kUnit>(logits[half], zeros, out, [&] { WaitProducts<0>(out[0]); });
+          softmax.template Weigh<kUnit>(logits[half], zeros, out, [&] {
+            if (half > 0) WaitProducts<0>(out[0]);
+          });
           zeros = false;
           Packed<1, kUnit> weights;
           Pack<T, kUnit>(logits[half], weights);

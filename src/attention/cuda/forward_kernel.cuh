@@ -28,8 +28,8 @@ class OnlineSoftmax {
     }
   }
 
-  // Turns logits into weights, and brings `out` down to their reference, after out_is_there(); `first`: it is nothing
-  // but zeros.
+  // Turns logits into weights, and brings `out` down to their reference; `first`: it is nothing but zeros. Before `out`
+  // is looked at, out_is_there() waits for it, in all warps: they may not wait for their products by themselves.
   template <int kColumns, class OutIsThere>
   __device__ __forceinline__ void Weigh(Sums<kGroups, kColumns>& logits, bool first, Sums<kGroups, kPad>& out,
                                         OutIsThere out_is_there) {
@@ -47,10 +47,8 @@ class OnlineSoftmax {
         above = above || maximum > limits_[g][half];
       }
     }
-    if (__any_sync(kAllLanes, above)) {
-      out_is_there();
-      Raise(maxima, first, out);
-    }
+    out_is_there();
+    if (__any_sync(kAllLanes, above)) Raise(maxima, first, out);
     EARSHOT_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       EARSHOT_UNROLL

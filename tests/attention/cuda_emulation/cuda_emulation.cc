@@ -40,7 +40,8 @@ struct Warp {
   void* arguments[32];
   int arrived = 0;
   int first_lane = 0;
-  uint32_t interval = 0;  // __syncwarps passed
+  uint32_t interval = 0;         // __syncwarps passed
+  std::vector<int8_t> of_group;  // NoteOfGroup
 };
 
 // Who touched two bytes of shared memory last. Intervals count from 1; 0 is never.
@@ -210,6 +211,14 @@ void RunBlock() {
     b.current = nullptr;
     throw std::runtime_error(message + Where());
   }
+  b.current = nullptr;
+  for (size_t w = 0; w < b.warps.size(); ++w) {
+    const std::vector<int8_t>& first = b.warps[w / 4 * 4].of_group;
+    if (b.warps[w].of_group == first) continue;
+    throw std::runtime_error("divergent group: warp " + std::to_string(w) +
+                             " waits for products, or begins some, that warp " + std::to_string(w / 4 * 4) +
+                             " does not" + Where());
+  }
 }
 
 }  // namespace
@@ -374,6 +383,11 @@ void WarpCollective(const char* kind, void* arguments, void (*operation)(void** 
     thread->waits_at = nullptr;
     if (thread != self) b.ready.push_back(thread);
   }
+}
+
+void NoteOfGroup(int what) {
+  const int thread = g_block.current->index;
+  if (thread % 32 == 0) g_block.warps[thread / 32].of_group.push_back(static_cast<int8_t>(what));
 }
 
 void RequireFullMask(unsigned mask) {

@@ -8,7 +8,8 @@
 //
 //   - a barrier or collective that some threads of the block or warp do not reach, or reach at another operation;
 //   - shared memory that two threads touch between barriers, one of them writing (a race), also by cp.async;
-//   - shared memory out of bounds; copies never waited for.
+//   - shared memory out of bounds; copies never waited for;
+//   - products of four warps, or waits for them, that are not the same in all four.
 //
 // cp.async copies at the wait, not before: the destination holds NaN until then. Shared memory starts as NaN too.
 // Collectives need all 32 lanes. Not thread-safe: one emulation at a time.
@@ -66,6 +67,12 @@ int BlockBarrier(const char* kind, int value);
 void InitPhases(const void* barrier, int count);
 void ArriveAtPhase(const void* barrier);
 void WaitForPhase(const void* barrier, uint32_t parity);
+
+// Something that the four warps of a group have to do all, in the same order: products, and waiting for them.
+void NoteOfGroup(int what);
+
+// Something that the four warps of a group have to do all, in the same order: products, and waiting for them.
+void NoteOfGroup(int what);
 
 // A warp's collective: every lane brings a pointer to its arguments, the last one to come calls operation with the 32
 // pointers by lane. `ordering` as __syncwarp, after which the lanes see what the others wrote.

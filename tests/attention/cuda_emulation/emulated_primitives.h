@@ -119,10 +119,14 @@ inline uint32_t TileDescriptor(const uint16_t* tile) {
   return static_cast<uint32_t>(offset) / 16;
 }
 inline void FenceForProducts() {}
-inline void BeginProducts() {}
-inline void CommitProducts() {}
+// All of these are one and the same for the four warps of a group.
+enum OfGroup { kBegins, kCommits, kMultiplies, kWaits };
+inline void BeginProducts() { earshot::emulation::NoteOfGroup(kBegins); }
+inline void CommitProducts() { earshot::emulation::NoteOfGroup(kCommits); }
 template <int kGroupsLeft, int kEighths>
-void WaitProducts(float (&)[kEighths][4]) {}
+void WaitProducts(float (&)[kEighths][4]) {
+  earshot::emulation::NoteOfGroup(kWaits + kGroupsLeft);
+}
 
 // An element of the tile that the descriptor points into: rows of 128 bytes, whose chunks of 16 bytes are exchanged by
 // bits 7 to 9 of the address.
@@ -146,6 +150,7 @@ struct ProductSlot {
 // Of each warp by itself: with a from a tile, the rows of b's tile are its columns.
 template <class T>
 void MultiplyOfWarp(ProductSlot slot) {
+  earshot::emulation::NoteOfGroup(kMultiplies);
   earshot::emulation::WarpCollective(
       "wgmma", &slot,
       [](void** lanes) {

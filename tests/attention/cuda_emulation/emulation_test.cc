@@ -185,6 +185,60 @@ void CheckProduct() {
     for (int j = 0; j < 8; ++j) EXPECT_EQ(got[i * 8 + j], c[i][j]) << i << "," << j;
   }
 }
+// One warp fills a buffer three times, another one empties it.
+TEST_P(EmulationTest, PhasesHandABufferToAndFro) {
+  std::vector<int> got;
+  EXPECT_EQ(ErrorOf(64, 256,
+                    [&] {
+                      auto* full = DynamicShared<PhaseBarrier>();
+                      PhaseBarrier* free = full + 1;
+                      int* buffer = reinterpret_cast<int*>(full + 2);
+                      if (threadIdx.x == 0) {
+                        InitPhases(full, 1);
+                        InitPhases(free, 1);
+                      }
+                      __syncthreads();
+                      for (int turn = 0; turn < 3; ++turn) {
+                        if (threadIdx.x == 0) {
+                          if (turn > 0) WaitForPhase(free, turn % 2 ^ 1);
+                          SharedStore(buffer, 7 * turn);
+                          ArriveAtPhase(full);
+                        } else if (threadIdx.x == 32) {
+                          WaitForPhase(full, turn % 2);
+                          got.push_back(SharedLoad(buffer));
+                          ArriveAtPhase(free);
+                        }
+                      }
+                    }),
+            "");
+  EXPECT_EQ(got, std::vector<int>({0, 7, 14}));
+}
+
+TEST_P(EmulationTest, PhaseThatNobodyEnds) {
+  EXPECT_NE(ErrorOf(32, 64,
+                    [] {
+                      auto* barrier = DynamicShared<PhaseBarrier>();
+                      if (threadIdx.x == 0) InitPhases(barrier, 2);
+                      __syncthreads();
+                      if (threadIdx.x == 0) ArriveAtPhase(barrier);
+                      if (threadIdx.x == 1) WaitForPhase(barrier, 0);
+                    })
+                .find("waits for ever at mbarrier.try_wait"),
+            std::string::npos);
+}
+
+TEST_P(EmulationTest, GroupThatDoesNotWaitTogether) {
+  for (const bool alone : {false, true}) {
+    const std::string error = ErrorOf(128, 64, [&] {
+      float sums[4][4] = {};
+      BeginProducts();
+      CommitProducts();
+      if (!alone || threadIdx.x < 32) WaitProducts<0>(sums);
+    });
+    EXPECT_EQ(error.find("divergent group") != std::string::npos, alone) << error;
+  }
+}
+
 TEST_P(EmulationTest, ProductOfBFloat16) { CheckProduct<BFloat16>(); }
 TEST_P(EmulationTest, ProductOfFloat16) { CheckProduct<Float16>(); }
 
