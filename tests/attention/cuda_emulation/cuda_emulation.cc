@@ -1,5 +1,6 @@
 #include "tests/attention/cuda_emulation/cuda_emulation.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <deque>
 #include <map>
@@ -7,6 +8,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/attention/cuda_emulation/fiber.h"
@@ -25,9 +27,14 @@ struct Copy {
   int bytes;
 };
 
+// What of each thread's time is known to lie in the past: a vector clock (Lamport 1978; FastTrack, Flanagan and Freund
+// 2009). A thread's own time goes on whenever it tells others what it knows.
+using Clock = std::vector<uint32_t>;
+
 struct Thread {
   Fiber fiber;
   int index = 0;
+  Clock clock;
   const char* waits_at = nullptr;  // null: runs or is done
   bool done = false;
   std::vector<std::vector<Copy>> groups;  // committed, oldest first
@@ -40,20 +47,21 @@ struct Warp {
   void* arguments[32];
   int arrived = 0;
   int first_lane = 0;
-  uint32_t interval = 0;         // __syncwarps passed
   std::vector<int8_t> of_group;  // NoteOfGroup
 };
 
-// Who touched two bytes of shared memory last. Intervals count from 1; 0 is never.
+// When a thread touched two bytes of shared memory.
 struct Touch {
-  uint32_t block_interval = 0;
-  uint32_t warp_interval = 0;
-  int16_t thread = -1;  // of reads: kSeveralWarps, or the first of several lanes with several_lanes
-  bool several_lanes = false;
+  int16_t thread = -1;
+  uint32_t time = 0;
 };
-constexpr int16_t kSeveralWarps = -2;
+// The last write, and of each warp the last read and the last one of another lane.
 struct Unit {
-  Touch written, read;
+  uint32_t block = 0;  // what is older belongs to another block
+  Touch written;
+};
+struct Reads {
+  Touch last, other;
 };
 
 constexpr std::align_val_t kSharedAlignment{1024};
@@ -63,6 +71,7 @@ struct AlignedDelete {
 
 struct Phases {
   int arrived = 0, count = 0;
+  Clock told, known;  // by those who have arrived in this phase; at the end of the last one
   uint32_t ended = 0;
   std::vector<Thread*> waiting;
 };
@@ -74,7 +83,8 @@ struct Block {
   std::unique_ptr<char[], AlignedDelete> shared;
   int64_t shared_bytes = 0;
   std::vector<Unit> units;
-  uint32_t interval = 1;
+  std::vector<Reads> reads;  // (units, warps)
+  uint32_t number = 0;       // of this block, from 1
   int num_threads = 0;
   int barrier_arrived = 0, barrier_count = 0;
   const char* barrier_kind = nullptr;
@@ -134,14 +144,25 @@ void ThreadEntry() {
   SwitchAway();
 }
 
-// The two bytes that both touched, whether they are ordered by no barrier.
-bool Unordered(const Touch& earlier, int thread) {
-  if (!g_block.phases.empty()) return false;
-  if (earlier.block_interval != g_block.interval) return false;
-  if (earlier.thread == kSeveralWarps) return true;
-  if (earlier.thread / 32 != thread / 32) return true;
-  if (earlier.thread == thread && !earlier.several_lanes) return false;
-  return earlier.warp_interval == g_block.warps[thread / 32].interval;
+void Learn(Clock& clock, const Clock& other) {
+  if (clock.size() < other.size()) clock.resize(other.size());
+  for (size_t i = 0; i < other.size(); ++i) clock[i] = std::max(clock[i], other[i]);
+}
+
+// These threads learn from each other what they all know.
+void Meet(int first, int count) {
+  Clock all;
+  for (int i = first; i < first + count; ++i) Learn(all, g_block.threads[i]->clock);
+  for (int i = first; i < first + count; ++i) {
+    Thread& thread = *g_block.threads[i];
+    thread.clock = all;
+    ++thread.clock[i];
+  }
+}
+
+// Whether nothing says that an earlier touch came before what the thread does now.
+bool Unordered(const Touch& earlier, const Thread& thread) {
+  return earlier.thread >= 0 && earlier.thread != thread.index && thread.clock[earlier.thread] < earlier.time;
 }
 
 void Race(const char* what, const void* address, int other) {
@@ -172,17 +193,21 @@ void Complete(std::vector<Copy>& group) {
 
 void RunBlock() {
   Block& b = g_block;
-  b.interval = 1, b.barrier_arrived = b.barrier_count = 0;
+  b.barrier_arrived = b.barrier_count = 0;
   b.phases.clear();
   b.ready.clear();
   b.warps.assign(b.num_threads / 32, Warp());
-  b.units.assign(b.shared_bytes / 2 + 1, Unit());
+  ++b.number;
+  b.units.resize(b.shared_bytes / 2 + 1);
+  b.reads.resize(b.units.size() * b.warps.size());
   std::memset(b.shared.get(), 0xFF, b.shared_bytes);
   while (static_cast<int>(b.threads.size()) < b.num_threads) b.threads.push_back(std::make_unique<Thread>());
   for (int i = 0; i < b.num_threads; ++i) {
     Thread& thread = *b.threads[i];
     thread.index = i, thread.done = false, thread.waits_at = nullptr;
     thread.groups.clear(), thread.open_group.clear();
+    thread.clock.assign(b.num_threads, 0);
+    thread.clock[i] = 1;
     thread.fiber.Start(ThreadEntry);
     if (reversed_threads) {
       b.ready.push_front(&thread);
@@ -244,37 +269,46 @@ Dim3 BlockSize() { return {static_cast<unsigned>(g_block.num_threads), 1, 1}; }
 Dim3 GridSize() { return g_block.grid; }
 void* SharedMemory() { return g_block.shared.get(); }
 
+namespace {
+// The unit, as this block has left it, and what its warps have read.
+Unit& UnitAt(int64_t i, Reads** reads) {
+  Block& b = g_block;
+  Unit& unit = b.units[i];
+  *reads = b.reads.data() + i * static_cast<int64_t>(b.warps.size());
+  if (unit.block != b.number) {
+    unit = {b.number, {}};
+    std::fill_n(*reads, b.warps.size(), Reads());
+  }
+  return unit;
+}
+}  // namespace
+
 void NoteRead(const void* address, int bytes) {
-  const int thread = g_block.current->index;
-  const uint32_t warp_interval = g_block.warps[thread / 32].interval;
-  const int64_t unit = UnitOf(address, bytes);
-  for (int64_t i = unit; i < unit + (bytes + 1) / 2; ++i) {
-    Unit& u = g_block.units[i];
-    if (u.written.thread >= 0 && Unordered(u.written, thread)) Race("read after write", address, u.written.thread);
-    Touch& r = u.read;
-    if (r.block_interval != g_block.interval) {
-      r = {g_block.interval, warp_interval, static_cast<int16_t>(thread), false};
-    } else if (r.thread != kSeveralWarps) {
-      if (r.thread / 32 != thread / 32) {
-        r.thread = kSeveralWarps;
-      } else {
-        r.several_lanes = r.warp_interval == warp_interval && (r.thread != thread || r.several_lanes);
-        r.thread = static_cast<int16_t>(thread);
-        r.warp_interval = warp_interval;
-      }
-    }
+  const Thread& thread = *g_block.current;
+  const Touch now = {static_cast<int16_t>(thread.index), thread.clock[thread.index]};
+  const int64_t first = UnitOf(address, bytes);
+  for (int64_t i = first; i < first + (bytes + 1) / 2; ++i) {
+    Reads* reads;
+    const Unit& unit = UnitAt(i, &reads);
+    if (Unordered(unit.written, thread)) Race("read after write", address, unit.written.thread);
+    Reads& own = reads[thread.index / 32];
+    if (own.last.thread != now.thread) own.other = own.last;
+    own.last = now;
   }
 }
 
 void NoteWrite(void* address, int bytes) {
-  const int thread = g_block.current->index;
-  const uint32_t warp_interval = g_block.warps[thread / 32].interval;
-  const int64_t unit = UnitOf(address, bytes);
-  for (int64_t i = unit; i < unit + (bytes + 1) / 2; ++i) {
-    Unit& u = g_block.units[i];
-    if (u.written.thread >= 0 && Unordered(u.written, thread)) Race("write after write", address, u.written.thread);
-    if (u.read.thread != -1 && Unordered(u.read, thread)) Race("write after read", address, u.read.thread);
-    u.written = {g_block.interval, warp_interval, static_cast<int16_t>(thread), false};
+  const Thread& thread = *g_block.current;
+  const int64_t first = UnitOf(address, bytes);
+  for (int64_t i = first; i < first + (bytes + 1) / 2; ++i) {
+    Reads* reads;
+    Unit& unit = UnitAt(i, &reads);
+    if (Unordered(unit.written, thread)) Race("write after write", address, unit.written.thread);
+    for (size_t w = 0; w < g_block.warps.size(); ++w) {
+      for (const Touch& read : {reads[w].last, reads[w].other})
+        if (Unordered(read, thread)) Race("write after read", address, read.thread);
+    }
+    unit.written = {static_cast<int16_t>(thread.index), thread.clock[thread.index]};
   }
 }
 
@@ -312,7 +346,7 @@ int BlockBarrier(const char* kind, int value) {
     return self->barrier_result;
   }
   b.barrier_arrived = 0;
-  ++b.interval;
+  Meet(0, b.num_threads);
   for (int i = 0; i < b.num_threads; ++i) {
     Thread* thread = b.threads[i].get();
     thread->barrier_result = b.barrier_count;
@@ -342,8 +376,12 @@ void InitPhases(const void* barrier, int count) {
 
 void ArriveAtPhase(const void* barrier) {
   Phases& phases = PhasesAt(barrier);
+  Thread& self = *g_block.current;
+  Learn(phases.told, self.clock);
+  ++self.clock[self.index];
   if (++phases.arrived < phases.count) return;
   phases.arrived = 0;
+  phases.known = std::exchange(phases.told, {});
   ++phases.ended;
   for (Thread* thread : phases.waiting) {
     thread->waits_at = nullptr;
@@ -359,6 +397,7 @@ void WaitForPhase(const void* barrier, uint32_t parity) {
     g_block.current->waits_at = "mbarrier.try_wait";
     SwitchAway();
   }
+  Learn(g_block.current->clock, phases.known);
 }
 
 void WarpCollective(const char* kind, void* arguments, void (*operation)(void** lanes), bool ordering) {
@@ -376,8 +415,8 @@ void WarpCollective(const char* kind, void* arguments, void (*operation)(void** 
   }
   warp.arrived = 0;
   if (operation) operation(warp.arguments);
-  if (ordering) ++warp.interval;
   const int first = self->index / 32 * 32;
+  if (ordering) Meet(first, 32);
   for (int i = first; i < first + 32; ++i) {
     Thread* thread = b.threads[i].get();
     thread->waits_at = nullptr;

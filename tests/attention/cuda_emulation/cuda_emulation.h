@@ -7,7 +7,8 @@
 // missing barrier shows. What is found, and thrown as std::runtime_error with the block and the threads:
 //
 //   - a barrier or collective that some threads of the block or warp do not reach, or reach at another operation;
-//   - shared memory that two threads touch between barriers, one of them writing (a race), also by cp.async;
+//   - shared memory that two threads touch, one of them writing, where no barrier stands between them (a race), also by
+//     cp.async; of several lanes of a warp that only read, the last two are known;
 //   - shared memory out of bounds; copies never waited for;
 //   - products of four warps, or waits for them, that are not the same in all four.
 //
@@ -62,8 +63,8 @@ void WaitCopies(int groups_left);
 // Waits for all threads of the block; returns how many gave a true value.
 int BlockBarrier(const char* kind, int value);
 
-// mbarrier: a phase ends when `count` threads have come; who waits goes on once the one of the parity has ended. From
-// the first one on, races in the block are not looked for: what these barriers order is not followed.
+// mbarrier: a phase ends when `count` threads have come; who waits goes on once the one of the parity has ended, and
+// after what those had done before they came.
 void InitPhases(const void* barrier, int count);
 void ArriveAtPhase(const void* barrier);
 void WaitForPhase(const void* barrier, uint32_t parity);

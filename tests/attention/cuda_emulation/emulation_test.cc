@@ -187,31 +187,57 @@ void CheckProduct() {
 }
 // One warp fills a buffer three times, another one empties it.
 TEST_P(EmulationTest, PhasesHandABufferToAndFro) {
-  std::vector<int> got;
-  EXPECT_EQ(ErrorOf(64, 256,
-                    [&] {
-                      auto* full = DynamicShared<PhaseBarrier>();
-                      PhaseBarrier* free = full + 1;
-                      int* buffer = reinterpret_cast<int*>(full + 2);
-                      if (threadIdx.x == 0) {
-                        InitPhases(full, 1);
-                        InitPhases(free, 1);
-                      }
-                      __syncthreads();
-                      for (int turn = 0; turn < 3; ++turn) {
-                        if (threadIdx.x == 0) {
-                          if (turn > 0) WaitForPhase(free, turn % 2 ^ 1);
-                          SharedStore(buffer, 7 * turn);
-                          ArriveAtPhase(full);
-                        } else if (threadIdx.x == 32) {
-                          WaitForPhase(full, turn % 2);
-                          got.push_back(SharedLoad(buffer));
-                          ArriveAtPhase(free);
-                        }
-                      }
-                    }),
-            "");
-  EXPECT_EQ(got, std::vector<int>({0, 7, 14}));
+  for (const bool waits : {true, false}) {
+    std::vector<int> got;
+    const std::string error = ErrorOf(64, 256, [&] {
+      auto* full = DynamicShared<PhaseBarrier>();
+      PhaseBarrier* free = full + 1;
+      int* buffer = reinterpret_cast<int*>(full + 2);
+      if (threadIdx.x == 0) {
+        InitPhases(full, 1);
+        InitPhases(free, 1);
+      }
+      __syncthreads();
+      for (int turn = 0; turn < 3; ++turn) {
+        if (threadIdx.x == 0) {
+          if (turn > 0 && waits) WaitForPhase(free, turn % 2 ^ 1);
+          SharedStore(buffer, 7 * turn);
+          ArriveAtPhase(full);
+        } else if (threadIdx.x == 32) {
+          WaitForPhase(full, turn % 2);
+          got.push_back(SharedLoad(buffer));
+          ArriveAtPhase(free);
+        }
+      }
+    });
+    if (waits) {
+      EXPECT_EQ(error, "");
+      EXPECT_EQ(got, std::vector<int>({0, 7, 14}));
+    } else {
+      EXPECT_NE(error, "");  // a race, or a phase that has gone by
+    }
+  }
+}
+
+// Who arrives tells what it did itself, and of other lanes what it has learnt.
+TEST_P(EmulationTest, ArrivalForAWarpNeedsTheWarpTogether) {
+  for (const bool together : {true, false}) {
+    const std::string error = ErrorOf(64, 256, [=] {
+      auto* full = DynamicShared<PhaseBarrier>();
+      int* buffer = reinterpret_cast<int*>(full + 1);
+      if (threadIdx.x == 0) InitPhases(full, 1);
+      __syncthreads();
+      if (threadIdx.x < 32) {
+        SharedStore(buffer + threadIdx.x, 1);
+        if (together) __syncwarp();
+        if (threadIdx.x == 0) ArriveAtPhase(full);
+      } else {
+        WaitForPhase(full, 0);
+        SharedLoad(buffer + threadIdx.x - 32);
+      }
+    });
+    EXPECT_EQ(error.find("race") == std::string::npos, together) << error;
+  }
 }
 
 TEST_P(EmulationTest, PhaseThatNobodyEnds) {
