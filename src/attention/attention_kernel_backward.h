@@ -24,28 +24,48 @@ struct BackwardRows {
 // for what their logits differ by, so no weight could be told from it; they pass no gradients on.
 constexpr float kHidden = -1e6f;
 
+// The products of d values of two rows, to be added up over the lanes.
+EARSHOT_INLINE FloatVector MultiplyRows(KernelType type, const char* a, const char* b, int d) {
+  FloatVector sums = {};
+  int i = 0;
+  const auto add = [&](auto load, auto load_one) {
+    for (; i + kLanes <= d; i += kLanes) sums = sums + load(a, i) * load(b, i);
+    for (; i < d; ++i) sums[0] += load_one(a, i) * load_one(b, i);
+  };
+  if (type == KernelType::kFloat) {
+    const auto at = [](const char* row, int j) { return reinterpret_cast<const float*>(row) + j; };
+    add([&](const char* row, int j) { return Load(at(row, j)); }, [&](const char* row, int j) { return *at(row, j); });
+  } else {
+    const auto at = [](const char* row, int j) { return reinterpret_cast<const uint16_t*>(row) + j; };
+    add([&](const char* row, int j) { return LoadShorts(at(row, j)); },
+        [&](const char* row, int j) { return FromShort(*at(row, j)); });
+  }
+  return sums;
+}
+
+// padded_queries: a multiple of 16.
 inline void ComputeRows(const AttentionArguments& arguments, const AttentionGradients& gradients,
                         const KeyUnitView& unit, int head, int padded_queries, const BackwardRows& rows) {
-  const int d = arguments.head_dim, cells = ValueCells(d);
+  const int d = arguments.head_dim;
   const ConstHeadsView out = {arguments.out.data, arguments.out.frame_stride, arguments.out.head_stride};
-  alignas(64) float out_row[kRowStep], grad_row[kRowStep];
-  for (int r = 0; r < padded_queries; ++r) {
-    rows.lse[r] = kInfinity;
-    rows.delta[r] = 0;
-    if (r >= unit.num_queries) continue;
-    const int64_t frame = unit.first_query + r;
-    if (r + 4 < unit.num_queries) {
-      FetchRow(HeadRow(out, arguments.type, frame + 4, head), d, arguments.type);
-      FetchRow(HeadRow(gradients.grad_out, arguments.type, frame + 4, head), d, arguments.type);
-      FetchRow(HeadRow(arguments.q, arguments.type, frame + 4, head), d, arguments.type);
+  for (int first = 0; first < padded_queries; first += kLanes) {
+    FloatVector products[kLanes] = {};
+    for (int i = 0; i < kLanes; ++i) {
+      const int r = first + i;
+      rows.lse[r] = kInfinity;
+      if (r >= unit.num_queries) continue;
+      const int64_t frame = unit.first_query + r;
+      if (r + 4 < unit.num_queries) {
+        FetchRow(HeadRow(out, arguments.type, frame + 4, head), d, arguments.type);
+        FetchRow(HeadRow(gradients.grad_out, arguments.type, frame + 4, head), d, arguments.type);
+        FetchRow(HeadRow(arguments.q, arguments.type, frame + 4, head), d, arguments.type);
+      }
+      products[i] = MultiplyRows(arguments.type, HeadRow(out, arguments.type, frame, head),
+                                 HeadRow(gradients.grad_out, arguments.type, frame, head), d);
+      const float lse = arguments.lse[head * arguments.lse_stride + frame];
+      rows.lse[r] = lse < kHidden ? kInfinity : lse * kLog2E;
     }
-    LoadRow<Cell::kFloat>(arguments.type, HeadRow(out, arguments.type, frame, head), d, cells, out_row);
-    LoadRow<Cell::kFloat>(arguments.type, HeadRow(gradients.grad_out, arguments.type, frame, head), d, cells, grad_row);
-    FloatVector sum = {};
-    for (int c = 0; c < cells; c += kLanes) sum = sum + Load(out_row + c) * Load(grad_row + c);
-    rows.delta[r] = Sum(sum);
-    const float lse = arguments.lse[head * arguments.lse_stride + frame];
-    rows.lse[r] = lse < kHidden ? kInfinity : lse * kLog2E;
+    Store(SumRows(products), rows.delta + first);
   }
 }
 
