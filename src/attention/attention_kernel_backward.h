@@ -179,26 +179,32 @@ class BackwardPass {
     }
   }
 
-  void LoadTile(int head, int first_row) {
+  // kRows queries of a matrix: where they lie, or copies of them where they need to be converted or filled up.
+  struct Rows {
+    const float* at = nullptr;
+    std::ptrdiff_t step = 0;
+  };
+  Rows LoadTile(const ConstHeadsView& view, int head, int first_row, float* copies) const {
+    if (arguments_.type == KernelType::kFloat && cells_ == d_ && first_row + kRows <= unit_.num_queries)
+      return {reinterpret_cast<const float*>(HeadRow(view, arguments_.type, unit_.first_query + first_row, head)),
+              static_cast<std::ptrdiff_t>(view.frame_stride)};
     for (int r = 0; r < kRows; ++r) {
       const int64_t frame = unit_.first_query + first_row + r;
       if (first_row + r < unit_.num_queries) {
-        LoadRow<Cell::kFloat>(arguments_.type, HeadRow(arguments_.q, arguments_.type, frame, head), d_, cells_,
-                              queries_ + r * kRowStep);
-        LoadRow<Cell::kFloat>(arguments_.type, HeadRow(gradients_.grad_out, arguments_.type, frame, head), d_, cells_,
-                              grad_out_ + r * kRowStep);
+        LoadRow<Cell::kFloat>(arguments_.type, HeadRow(view, arguments_.type, frame, head), d_, cells_,
+                              copies + r * kRowStep);
       } else {
-        ZeroRow(cells_, queries_ + r * kRowStep);
-        ZeroRow(cells_, grad_out_ + r * kRowStep);
+        ZeroRow(cells_, copies + r * kRowStep);
       }
     }
+    return {copies, kRowStep};
   }
 
-  // rows of kMicroRows queries x the packed keys or values of kGroups groups.
+  // kMicroRows queries from row r on x the packed keys or values of kGroups groups.
   template <int kGroups, class Sums>
-  EARSHOT_INLINE void Multiply(const float* rows, const float* packed, Sums& sums) {
+  EARSHOT_INLINE void Multiply(const Rows& rows, int r, const float* packed, Sums& sums) {
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(cells_) * kGroup;
-    AddProduct<Cell::kFloat, kVectorsOfGroup>(sums, rows, kRowStep, 1, packed, kGroup, stride, d_);
+    AddProduct<Cell::kFloat, kVectorsOfGroup>(sums, rows.at + r * rows.step, rows.step, 1, packed, kGroup, stride, d_);
   }
 
   // weights_ and grad_logits of the tile and kGroups groups.
@@ -210,7 +216,7 @@ class BackwardPass {
     for (int r = 0; r < kRows; r += kMicroRows) {
       {
         FloatVector sums[kMicroRows][kVectors] = {};
-        Multiply<kGroups>(queries_ + r * kRowStep, chunk_.keys + key * cells_, sums);
+        Multiply<kGroups>(queries_, r, chunk_.keys + key * cells_, sums);
 #pragma GCC unroll 8
         for (int i = 0; i < kMicroRows; ++i) {
 #pragma GCC unroll 4
@@ -224,7 +230,7 @@ class BackwardPass {
         }
       }
       FloatVector sums[kMicroRows][kVectors] = {};
-      Multiply<kGroups>(grad_out_ + r * kRowStep, values_ + key * cells_, sums);
+      Multiply<kGroups>(grad_out_, r, values_ + key * cells_, sums);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const int at = key + v * kLanes;
@@ -259,7 +265,7 @@ class BackwardPass {
 
   // to: rows of sums of the block's keys += strip^T rows.
   template <int kVectors>
-  EARSHOT_INLINE void AddKeyColumns(const VisibleGroups& visible, const float* strip, const float* rows, int c,
+  EARSHOT_INLINE void AddKeyColumns(const VisibleGroups& visible, const float* strip, const Rows& rows, int c,
                                     float* to) {
 #pragma GCC unroll 1
     for (int i = 0; i < visible.count; ++i) {
@@ -267,7 +273,7 @@ class BackwardPass {
       for (int key = visible.group[i] * kGroup; key < (visible.group[i] + 1) * kGroup; key += kMicroRows) {
         FloatVector sums[kMicroRows][kVectors];
         LoadSums(to + key * cells_ + c, cells_, sums);
-        AddProduct<Cell::kFloat, kVectors>(sums, strip + key, 1, kStripStep, rows + c, kRowStep, 0, kRows);
+        AddProduct<Cell::kFloat, kVectors>(sums, strip + key, 1, kStripStep, rows.at + c, rows.step, 0, kRows);
         StoreSums(sums, to + key * cells_ + c, cells_);
       }
     }
@@ -319,7 +325,8 @@ class BackwardPass {
       FindVisible(*chunk_.ranges, chunk_.num_groups, first_row, Least(first_row + kRows, unit_.num_queries), visible);
       if (visible.count == 0) continue;
       prefetch_.Step();
-      LoadTile(head, first_row);
+      queries_ = LoadTile(arguments_.q, head, first_row, query_copies_);
+      grad_out_ = LoadTile(gradients_.grad_out, head, first_row, grad_copies_);
       ComputeTile(visible, first_row);
     }
     for (int i = 0; i < count; ++i)
@@ -340,8 +347,9 @@ class BackwardPass {
   float* grad_v_ = nullptr;
   float* grad_logits_ = nullptr;  // (keys)
   float* grad_q_ = nullptr;       // (queries, ValueCells)
-  alignas(64) float queries_[kRows * kRowStep];
-  alignas(64) float grad_out_[kRows * kRowStep];
+  Rows queries_, grad_out_;  // of the tile
+  alignas(64) float query_copies_[kRows * kRowStep];
+  alignas(64) float grad_copies_[kRows * kRowStep];
   alignas(64) float weights_[kRows * kStripStep];  // P
   alignas(64) float grads_[kRows * kStripStep];    // dS
 };
