@@ -142,7 +142,7 @@ class BackwardPass {
   }
 
  private:
-  static constexpr int kRows = 16, kBlockGroups = 4, kBlockKeys = kBlockGroups * kGroup;
+  static constexpr int kRows = 16, kBlockGroups = 2, kBlockKeys = kBlockGroups * kGroup;
   static constexpr int kStripStep = kBlockKeys + 16;
 
   void Allocate(Arena& arena) {
