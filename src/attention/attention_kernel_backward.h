@@ -347,7 +347,7 @@ class BackwardPass {
   float* grad_v_ = nullptr;
   float* grad_logits_ = nullptr;  // (keys)
   float* grad_q_ = nullptr;       // (queries, ValueCells)
-  Rows queries_, grad_out_;  // of the tile
+  Rows queries_, grad_out_;       // of the tile
   alignas(64) float query_copies_[kRows * kRowStep];
   alignas(64) float grad_copies_[kRows * kRowStep];
   alignas(64) float weights_[kRows * kStripStep];  // P
