@@ -70,24 +70,36 @@ bool HasOneDnn() {
 // What a product in int8 is given out as: bf16 halves the memory that it and its reader go through.
 torch::ScalarType QuantizedOutput() { return HasBf16() ? torch::kBFloat16 : torch::kFloat; }
 
+// Without tiles (AMX), oneDNN multiplies unsigned by signed numbers; for signed ones it has nothing but a reference
+// there, some thousand times as slow.
+bool TakesUnsigned() {
+  static const bool kTakes = SupportedSimdLevels().back() < SimdLevel::kAmx;
+  return kTakes;
+}
+
 // x: (rows, in) int8, scales and zero points of the weights: (out).
 Tensor MultiplyQuantized(const Tensor& x, const Tensor& weight, const Tensor& scale, const Tensor& zeros) {
-  return QuantizedPointwise()({x, 1.0, int64_t{0}, weight, scale, zeros, c10::IValue(), 1.0, int64_t{0},
-                               static_cast<int64_t>(QuantizedOutput()), "none", NoScalars(), ""});
+  constexpr int64_t kZero = 128;  // of unsigned numbers
+  const Tensor rows = TakesUnsigned() ? x.view(torch::kByte).bitwise_xor(kZero) : x;
+  return QuantizedPointwise()({rows, 1.0, TakesUnsigned() ? kZero : int64_t{0}, weight, scale, zeros, c10::IValue(),
+                               1.0, int64_t{0}, static_cast<int64_t>(QuantizedOutput()), "none", NoScalars(), ""});
 }
 
 Tensor PackQuantized(const Tensor& weight) {
   return QuantizedPrepack()({weight, c10::List<int64_t>({kTypicalRows, weight.size(1)})});
 }
 
-// Whether this libtorch multiplies int8 by int8 on this CPU: some versions take unsigned activations alone.
+// Whether this libtorch multiplies int8 by int8 on this CPU: instructions of before VNNI saturate where two products of
+// large numbers are added up.
 bool HasInt8() {
   static const bool kHas = [] {
     if (!HasOneDnn() || !QuantizedPrepack().exists() || !QuantizedPointwise().exists()) return false;
     try {
       const torch::NoGradGuard no_grad;
-      const Tensor x = (torch::arange(64, torch::kFloat).view({4, 16}) - 32).to(torch::kChar);
-      const Tensor w = (torch::arange(128, torch::kFloat).view({8, 16}) % 23 - 11).to(torch::kChar);
+      Tensor x = (torch::arange(64, torch::kFloat).view({4, 16}) - 32).to(torch::kChar);
+      Tensor w = (torch::arange(128, torch::kFloat).view({8, 16}) % 23 - 11).to(torch::kChar);
+      x[0].fill_(127), x[1].fill_(-127);
+      w[0].fill_(127), w[1].fill_(-127);
       const Tensor scale = torch::arange(1, 9, torch::kFloat) / 8;
       const Tensor y = MultiplyQuantized(x, PackQuantized(w), scale, torch::zeros({8}, torch::kLong)).to(torch::kFloat);
       const Tensor expected = torch::matmul(x.to(torch::kFloat), w.to(torch::kFloat).t()) * scale;

@@ -95,6 +95,20 @@ TEST(LinearTest, TrainingDropsPackedWeights) {
   EXPECT_TRUE(TensorsMatch(layer.forward(x), torch::linear(x, layer.weight, layer.bias), 1e-5));
 }
 
+// Two products of the largest numbers are more than 16 bits hold.
+TEST(LinearTest, Int8DoesNotSaturate) {
+  if (Supported(InferencePrecision::kInt8) != InferencePrecision::kInt8) GTEST_SKIP() << "no int8 on this CPU";
+  const torch::NoGradGuard no_grad;
+  Linear linear(64, 16);
+  linear.weight.fill_(0.5);
+  linear.weight[1].fill_(-0.5);
+  linear.bias.zero_();
+  const torch::Tensor x = torch::stack({torch::full({64}, 2.0), torch::full({64}, -2.0)}).unsqueeze(0);
+  const torch::Tensor expected = linear.forward(x);
+  Prepack(linear, InferencePrecision::kInt8);
+  EXPECT_TRUE(torch::allclose(linear.forward(x), expected, 0.01)) << linear.forward(x);
+}
+
 // A whole encoder: in float as before, in bf16 and int8 within what is stated in the documentation.
 TEST(LinearTest, APackedEncoderGivesTheSame) {
   torch::manual_seed(9);
