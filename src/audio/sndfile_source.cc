@@ -1,10 +1,12 @@
 #include "src/audio/sndfile_source.h"
 
+#include <fcntl.h>
 #include <sndfile.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 
 #include "src/base/error.h"
@@ -79,7 +81,10 @@ int64_t MissingChunkBytes(int fd) {
 SndfileSource::SndfileSource(std::string name, UniqueFd fd, const Options& options)
     : name_(std::move(name)), fd_(std::move(fd)), options_(options) {
   SF_INFO info{};
-  file_ = sf_open_fd(fd_.get(), SFM_READ, &info, SF_FALSE);
+  // libsndfile closes what it cannot read, even where it is told not to: it gets a descriptor of its own to close.
+  const int of_sndfile = fcntl(fd_.get(), F_DUPFD_CLOEXEC, 3);
+  if (of_sndfile < 0) Throw("{}: cannot be read: {}", name_, std::strerror(errno));
+  file_ = sf_open_fd(of_sndfile, SFM_READ, &info, SF_TRUE);
   if (file_ == nullptr) throw NotSndfile(Reason(nullptr));
   format_ = info.format;
   sample_rate_ = info.samplerate;

@@ -5,7 +5,9 @@
 #include <sndfile.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
+#include <thread>
 
 #include "src/audio/audio_reader.h"
 #include "src/audio/wav_writer.h"
@@ -52,6 +54,26 @@ void CutInHalf(std::string& bytes) { bytes.resize(bytes.size() / 2); }
 
 void HarmTheMiddle(std::string& bytes) {
   for (size_t i = 0; i < 400; ++i) bytes[bytes.size() / 2 + i] = static_cast<char>(i * 37 + 11);
+}
+
+// libsndfile closes a descriptor that it cannot read, whatever it was told: ours would be closed twice, and the second
+// time it may be another thread's.
+TEST_F(SndfileSourceTest, WhatIsRefusedClosesNoDescriptorOfAnother) {
+  WriteBytes(Path("no_audio"), std::string(4096, 'x'));
+  std::atomic<bool> done = false;
+  std::atomic<int> lost = 0;
+  std::thread other([&] {
+    while (!done) {
+      const UniqueFd mine(open("/dev/null", O_RDONLY | O_CLOEXEC));
+      for (int i = 0; i < 20; ++i)
+        if (fcntl(mine.get(), F_GETFD) < 0) ++lost;
+    }
+  });
+  for (int i = 0; i < 3000; ++i)
+    EXPECT_THROW(SndfileSource("", UniqueFd(open(Path("no_audio").c_str(), O_RDONLY | O_CLOEXEC)), {}), NotSndfile);
+  done = true;
+  other.join();
+  EXPECT_EQ(lost, 0);
 }
 
 TEST_F(SndfileSourceTest, TruncatedWavAndAiff) {
