@@ -3,7 +3,7 @@
 //
 //   dV = P^T dO,   dP = dO V^T,   dS = P (dP - D),  D_i = sum over channels of dO_i O_i,   dQ = dS K,   dK = dS^T Q
 //
-// (FlashAttention-2, Dao 2023, algorithm 2). Blocks of 64 keys are the outer loop, so that nothing depends on how long
+// (FlashAttention-2, Dao 2023, algorithm 2). Blocks of keys are the outer loop, so that nothing depends on how long
 // the list is: the gradients of a block's keys are complete when it is left, those of the queries add up in a buffer.
 #pragma once
 

@@ -125,7 +125,7 @@ __device__ __forceinline__ HopperItem ItemOf(const CudaAttentionArguments& a, in
 // What a group has to know of its item.
 struct alignas(16) HopperItemInfo {
   Span queries;
-  int32_t head, unused;
+  int32_t head;
 };
 
 // 64 keys and values.
@@ -280,7 +280,7 @@ __device__ __forceinline__ void BringKeys(const Problem& p, const Stages& stages
       ring.WaitUntilFree(turn);
       bring_left(turn, of, queries);
       CommitCopies();
-      if (lane == 0) SharedStore(&stages.item(turn), HopperItemInfo{queries, of.head, 0});
+      if (lane == 0) SharedStore(&stages.item(turn), HopperItemInfo{queries, of.head});
       ring.SayFull(turn);
     }
     return;
@@ -301,7 +301,7 @@ __device__ __forceinline__ void BringKeys(const Problem& p, const Stages& stages
     EARSHOT_UNROLL
     for (int i = 0; i < 2; ++i) {
       const int first = cursor.first(i), end = cursor.end(i);
-      SharedStore(to.bounds + i * kWarp + lane, first | static_cast<uint32_t>(end - first) << 16);
+      SharedStore(to.bounds + i * kWarp + lane, BoundsOf(first, end));
       if (p.biased && !cursor.empty())
         SharedStore(to.biases + i * kWarp + lane, EntryBias(a, cursor.row(i), cursor.score(i)));
       const uint32_t of_entry = FlagsOf(first, end, cursor.num_queries());

@@ -19,7 +19,7 @@ struct HopperKeyGradientsShape {
   // 64 queries, and what the 64 keys have to do with them.
   struct alignas(16) Step {
     Pair32 statistics[kTile];
-    uint32_t bounds[kTile];  // of each key: first query of the part | how many << 16
+    uint32_t bounds[kTile];  // BoundsOf each key, of queries of the part
     float biases[kTile];     // added to logits, to base 2
     int32_t entries[kTile];  // the transposed entry, where its score wants a gradient; -1
     uint32_t flags;          // as below
@@ -249,7 +249,7 @@ class QueryBringer {
     if (entry.layer != cursor.segment().layer) return;
     const int count = Min(cursor.tile().num_queries - cursor.first(), kTile);
     const int begin = Max(entry.first - cursor.first(), 0), end = Min(entry.end - cursor.first(), count);
-    if (begin < end) SharedStore(step.bounds + entry.slot, begin | static_cast<uint32_t>(end - begin) << 16);
+    if (begin < end) SharedStore(step.bounds + entry.slot, BoundsOf(begin, end));
     if (p_.forward.biased) {
       SharedStore(step.biases + entry.slot,
                   EntryBias(p_.forward.arguments, RowOfSlot(p_, cursor.key_tile(), entry.slot), entry.score));
@@ -434,7 +434,8 @@ __global__ void __launch_bounds__(HopperKeyGradientsShape::kThreads, 1)
   } else {
     TakeRegisters<Shape::kComputing>();
     const int group = Hopper::Warp() / Hopper::kGroupWarps;
-    KeyGradients<T>(p, QueryStages(shared, group)).Run(shared + Shape::kStaging, items, group);
+    const QueryStages stages(shared, group);
+    KeyGradients<T>(p, stages).Run(shared + Shape::kStaging, items, group);
   }
 }
 

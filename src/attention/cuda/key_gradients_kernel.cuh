@@ -13,7 +13,7 @@ inline constexpr int kQueryParts = kCudaTileQueries / kTile;
 // What each of the 64 keys has to do with a tile of queries.
 struct SegmentTable {
   CudaQueryTile tile;
-  uint32_t parts;          // bit p: queries 64 p to 64 p + 63 of the tile see any of the keys
+  uint32_t parts;          // CudaSegment::parts
   uint32_t bounds[kTile];  // first query | end << 16; 0: none
   float biases[kTile];     // added to logits, to base 2
   int32_t entries[kTile];  // the transposed entry, where its score wants a gradient; -1
@@ -119,7 +119,6 @@ class QueryStream {
     }
     __syncwarp();
     const CudaSegment segment = segments_[index];
-    uint32_t parts = 0;
     for (int i = segment.begin + lane; i < segment.end; i += kWarp) {
       const CudaTransposedEntry entry = problem_.transposed.entries[i];
       if (entry.layer != segment.layer) continue;
@@ -127,16 +126,12 @@ class QueryStream {
       SharedStore(to.bounds + entry.slot, entry.first | static_cast<uint32_t>(entry.end) << 16);
       SharedStore(to.biases + entry.slot, bias);
       SharedStore(to.entries + entry.slot, problem_.entry_gradients && entry.score >= 0 ? i : -1);
-      EARSHOT_UNROLL
-      for (int part = 0; part < kQueryParts; ++part)
-        if (entry.first < (part + 1) * kTile && entry.end > part * kTile) parts |= 1U << part;
     }
-    for (int distance = kWarp / 2; distance > 0; distance /= 2) parts |= __shfl_xor_sync(kAllLanes, parts, distance);
     if (lane > 0) return;
     const CudaQueryTile tile = problem_.forward.arguments.lists.tiles[segment.tile];
     SharedStore(&to.tile.first_query, tile.first_query);
     SharedStore(&to.tile.num_queries, tile.num_queries);
-    SharedStore(&to.parts, parts);
+    SharedStore(&to.parts, uint32_t{segment.parts});
   }
 
  private:

@@ -45,9 +45,9 @@ __device__ __forceinline__ bool KeepsQuery(const CudaAttentionArguments& a, int 
   return !a.query_values || a.query_values[row] >= a.query_threshold;
 }
 
-// Queries of its tile that see an entry, in one word: the first | how many << 16.
-__device__ __forceinline__ uint32_t BoundsOf(const CudaKeyEntry& entry) {
-  return entry.first | static_cast<uint32_t>(entry.end - entry.first) << 16;
+// Queries [first, end) of its tile that see an entry, in one word: the first | how many << 16.
+__device__ __forceinline__ uint32_t BoundsOf(int first, int end) {
+  return static_cast<uint32_t>(first) | static_cast<uint32_t>(end - first) << 16;
 }
 
 // The entries of a tile of queries in shared memory, 64 a step: of kDepth steps that are known, one is computed, the
@@ -102,7 +102,7 @@ class EntryRing {
     if (index >= num_entries_) return;
     const CudaKeyEntry& entry = entries_[index];
     row_ = entry.row;
-    bounds_of_entry_ = BoundsOf(entry);
+    bounds_of_entry_ = BoundsOf(entry.first, entry.end);
     if (problem_.arguments.scores) score_ = entry.score;
   }
   __device__ __forceinline__ void LoadNext(int step) {
