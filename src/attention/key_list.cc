@@ -81,44 +81,60 @@ class UnitBuilder {
     std::inplace_merge(unit_->keys.begin(), unit_->keys.begin() + static_cast<int64_t>(begin_), unit_->keys.end(),
                        Before);
   }
-  void SortList() { std::sort(unit_->keys.begin() + static_cast<int64_t>(begin_), unit_->keys.end(), Before); }
+  // The same of one whose entries came in any order, with scores.
+  void EndScoredList() {
+    scored_ = true;
+    std::sort(unit_->keys.begin() + static_cast<int64_t>(begin_), unit_->keys.end(), Before);
+    EndList();
+  }
 
-  // Joins the ranges of a row; a scored one loses the queries that see the row without a score.
+  // Joins the ranges of a row; a scored one loses the queries that see the row without a score. Rows that are seen by
+  // several ranges of queries stand behind the others, range by range, and what was chosen for a block of queries
+  // together: by row, a group of keys would be seen by all of those ranges.
   void Finish() {
-    if (!overlaps_) return;
-    std::vector<KeyEntry>& keys = unit_->keys;
-    std::vector<KeyEntry> out;
-    out.reserve(keys.size());
-    for (size_t i = 0; i < keys.size();) {
-      const size_t row_begin = out.size();
-      const int32_t row = keys[i].row;
-      for (; i < keys.size() && keys[i].row == row && keys[i].score < 0; ++i) {
-        if (out.size() > row_begin && keys[i].first <= out.back().end) {
-          out.back().end = std::max(out.back().end, keys[i].end);
-        } else {
-          out.push_back(keys[i]);
-        }
-      }
-      const size_t plain_end = out.size();
-      for (; i < keys.size() && keys[i].row == row; ++i) {
-        KeyEntry rest = keys[i];
-        for (size_t p = row_begin; p < plain_end && rest.first < rest.end; ++p) {
-          const int32_t plain_first = out[p].first, plain_last = out[p].end;
-          if (plain_last <= rest.first || plain_first >= rest.end) continue;
-          if (plain_first > rest.first) {
-            KeyEntry before = rest;
-            before.end = plain_first;
-            out.push_back(before);
-          }
-          rest.first = plain_last;
-        }
-        if (rest.first < rest.end) out.push_back(rest);
-      }
-    }
-    keys.swap(out);
+    if (overlaps_) JoinRows();
+    if (scored_) std::ranges::stable_sort(unit_->keys, {}, &KeyEntry::score);
   }
 
  private:
+  void JoinRows() {
+    std::vector<KeyEntry>& keys = unit_->keys;
+    std::vector<KeyEntry> out;
+    std::vector<std::vector<KeyEntry>> further;  // second ranges, third ones, ...
+    out.reserve(keys.size());
+    std::vector<KeyEntry> plain;
+    for (size_t i = 0; i < keys.size();) {
+      const int32_t row = keys[i].row;
+      plain.clear();
+      for (; i < keys.size() && keys[i].row == row && keys[i].score < 0; ++i) {
+        if (!plain.empty() && keys[i].first <= plain.back().end) {
+          plain.back().end = std::max(plain.back().end, keys[i].end);
+        } else {
+          plain.push_back(keys[i]);
+        }
+      }
+      for (; i < keys.size() && keys[i].row == row; ++i) AddRest(keys[i], plain, &out);
+      if (plain.size() > further.size() + 1) further.resize(plain.size() - 1);
+      for (size_t r = 0; r < plain.size(); ++r) (r == 0 ? out : further[r - 1]).push_back(plain[r]);
+    }
+    for (const std::vector<KeyEntry>& ranges : further) out.insert(out.end(), ranges.begin(), ranges.end());
+    keys.swap(out);
+  }
+
+  // What of a scored entry no plain one of its row covers.
+  static void AddRest(KeyEntry rest, const std::vector<KeyEntry>& plain, std::vector<KeyEntry>* out) {
+    for (const KeyEntry& p : plain) {
+      if (p.end <= rest.first || p.first >= rest.end) continue;
+      if (p.first > rest.first) {
+        KeyEntry before = rest;
+        before.end = p.first;
+        out->push_back(before);
+      }
+      rest.first = p.end;
+    }
+    if (rest.first < rest.end) out->push_back(rest);
+  }
+
   static bool Before(const KeyEntry& a, const KeyEntry& b) {
     if (a.row != b.row) return a.row < b.row;
     if ((a.score < 0) != (b.score < 0)) return a.score < 0;
@@ -160,7 +176,7 @@ class UnitBuilder {
   KeyUnit* unit_;
   std::vector<KeyRange> hulls_;
   size_t begin_ = 0;
-  bool overlaps_ = false;
+  bool overlaps_ = false, scored_ = false;
 };
 
 bool ByChunk(PatternKind kind) {
@@ -224,8 +240,7 @@ void AddSelected(const PatternTerm& t, const QueryLayout& queries, const BlockSe
       builder.AddBlock({chosen * t.chunk, (chosen + 1) * t.chunk - 1}, begin, end, b * t.blocks + rank);
     }
   });
-  builder.SortList();
-  builder.EndList();
+  builder.EndScoredList();
 }
 
 void AddMemory(const PatternTerm& t, const KeyLayout& keys, UnitBuilder& builder) {

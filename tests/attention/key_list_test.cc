@@ -93,5 +93,27 @@ TEST(KeyListTest, ByHand) {
   EXPECT_EQ(unit.keys, expected);
 }
 
+// Kernels take 16 entries together, and compute them for every query that sees any: those entries had better be seen by
+// the same ones.
+TEST(KeyListTest, NeighboursAreSeenByTheSameQueries) {
+  for (const char* text : {"blockwise(block=64,offsets=-4;-2)", "learned(block=64,blocks=4,reach=8,lookahead=0)"}) {
+    const Pattern pattern = Pattern::Parse(text);
+    constexpr int64_t kFrames = 1024, kBlocks = 16, kChosen = 4;
+    std::vector<int64_t> chosen(kBlocks * kChosen, -1);
+    for (int64_t b = 0; b < kBlocks; ++b) {
+      for (int64_t i = 0; i < std::min(b, kChosen); ++i) chosen[static_cast<size_t>(b * kChosen + i)] = b * i / kChosen;
+    }
+    KeyUnit unit;
+    BuildKeyUnit(pattern, {.num_queries = kFrames}, {.num_frames = kFrames, .valid_frames = kFrames},
+                 {.blocks = chosen.data(), .num_blocks = kBlocks}, {}, {.first = 512, .count = 512}, &unit);
+    ASSERT_GT(unit.keys.size(), 512) << text;
+    for (size_t i = 0; i < unit.keys.size(); ++i) {
+      const KeyEntry &entry = unit.keys[i], &first = unit.keys[i / 16 * 16];
+      EXPECT_EQ(entry.first, first.first) << text << ", entry " << i;
+      EXPECT_EQ(entry.end, first.end) << text << ", entry " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace earshot
