@@ -1,8 +1,8 @@
 // Sixteen lanes and products of pairs of bf16.
 #define EARSHOT_KERNEL_LANES 16
 #define EARSHOT_KERNEL_NAMESPACE attention_avx512bf16
-#include "src/attention/attention_kernel_forward.h"
 #include "src/attention/attention_kernel_tile_backward.h"
+#include "src/attention/attention_kernel_vector_forward.h"
 #include "src/attention/attention_kernel_vector_tiles.h"
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {

@@ -200,28 +200,30 @@ class BackwardPass {
     return {copies, kRowStep};
   }
 
-  // kMicroRows queries from row r on x the packed keys or values of kGroups groups.
+  // kMicroRows queries from row r on x the packed keys or values of groups.
   template <int kGroups, class Sums>
-  EARSHOT_INLINE void Multiply(const Rows& rows, int r, const float* packed, Sums& sums) {
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(cells_) * kGroup;
-    AddProduct<Cell::kFloat, kVectorsOfGroup>(sums, rows.at + r * rows.step, rows.step, 1, packed, kGroup, stride, d_);
+  EARSHOT_INLINE void Multiply(const Rows& rows, int r, const float* packed, const GroupVectors<kGroups>& vectors,
+                               Sums& sums) {
+    const float* of_vector[GroupVectors<kGroups>::kCount];
+    vectors.Find(packed, cells_, of_vector);
+    AddProduct<Cell::kFloat>(sums, rows.at + r * rows.step, rows.step, 1, of_vector, kGroup, d_);
   }
 
-  // weights_ and grad_logits of the tile and kGroups groups.
+  // weights_ and grad_logits of the tile and of groups.
   template <bool kCut, int kGroups>
-  EARSHOT_INLINE void Weigh(int group, int first_row) {
-    constexpr int kVectors = kGroups * kVectorsOfGroup;
+  EARSHOT_INLINE void Weigh(const int16_t* groups, int first_row) {
+    const GroupVectors<kGroups> vectors(groups);
+    constexpr int kVectors = GroupVectors<kGroups>::kCount;
     const FloatVector scale = Broadcast(arguments_.scale * kLog2E);
-    const int key = group * kGroup;
     for (int r = 0; r < kRows; r += kMicroRows) {
       {
         FloatVector sums[kMicroRows][kVectors] = {};
-        Multiply<kGroups>(queries_, r, chunk_.keys + key * cells_, sums);
+        Multiply(queries_, r, chunk_.keys, vectors, sums);
 #pragma GCC unroll 8
         for (int i = 0; i < kMicroRows; ++i) {
 #pragma GCC unroll 4
           for (int v = 0; v < kVectors; ++v) {
-            const int at = key + v * kLanes, row = first_row + r + i;
+            const int at = vectors.key[v], row = first_row + r + i;
             const FloatVector x = sums[i][v] * scale + Load(chunk_.bias + at) - Broadcast(rows_.lse[row]);
             FloatVector weights = WeightOf(x);
             if (kCut) weights = KeepWhere(Visible(chunk_.first + at, chunk_.end + at, row), weights);
@@ -230,10 +232,10 @@ class BackwardPass {
         }
       }
       FloatVector sums[kMicroRows][kVectors] = {};
-      Multiply<kGroups>(grad_out_, r, values_ + key * cells_, sums);
+      Multiply(grad_out_, r, values_, vectors, sums);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const int at = key + v * kLanes;
+        const int at = vectors.key[v];
         FloatVector of_keys = Load(grad_logits_ + at);
 #pragma GCC unroll 8
         for (int i = 0; i < kMicroRows; ++i) {
@@ -256,8 +258,8 @@ class BackwardPass {
 #pragma GCC unroll 1
       for (int i = 0; i < visible.count; ++i) {
         const int key = visible.group[i] * kGroup;
-        AddProduct<Cell::kFloat, kVectors>(sums, grads_ + r * kStripStep + key, kStripStep, 1,
-                                           key_rows_ + key * cells_ + c, cells_, 0, kGroup);
+        AddProduct<Cell::kFloat>(sums, grads_ + r * kStripStep + key, kStripStep, 1, key_rows_ + key * cells_ + c,
+                                 cells_, kGroup);
       }
       StoreSums(sums, to, cells_);
     }
@@ -273,7 +275,7 @@ class BackwardPass {
       for (int key = visible.group[i] * kGroup; key < (visible.group[i] + 1) * kGroup; key += kMicroRows) {
         FloatVector sums[kMicroRows][kVectors];
         LoadSums(to + key * cells_ + c, cells_, sums);
-        AddProduct<Cell::kFloat, kVectors>(sums, strip + key, 1, kStripStep, rows.at + c, rows.step, 0, kRows);
+        AddProduct<Cell::kFloat>(sums, strip + key, 1, kStripStep, rows.at + c, rows.step, kRows);
         StoreSums(sums, to + key * cells_ + c, cells_);
       }
     }
@@ -287,24 +289,13 @@ class BackwardPass {
   }
 
   void ComputeTile(const VisibleGroups& visible, int first_row) {
-    for (int i = 0; i < visible.count;) {
-      const int group = visible.group[i];
-      if (kGroupsAtOnce == 2 && i + 1 < visible.count && visible.group[i + 1] == group + 1) {
-        if (visible.cut[i] || visible.cut[i + 1]) {
-          Weigh<true, kGroupsAtOnce>(group, first_row);
-        } else {
-          Weigh<false, kGroupsAtOnce>(group, first_row);
-        }
-        i += 2;
+    ForGroupsTogether(visible.cut, visible.count, [&]<int kGroups>(Together<kGroups>, int i, bool any_cut) {
+      if (any_cut) {
+        Weigh<true, kGroups>(visible.group + i, first_row);
       } else {
-        if (visible.cut[i]) {
-          Weigh<true, 1>(group, first_row);
-        } else {
-          Weigh<false, 1>(group, first_row);
-        }
-        i += 1;
+        Weigh<false, kGroups>(visible.group + i, first_row);
       }
-    }
+    });
     int c = 0;
     for (; c + kValueVectors * kLanes <= cells_; c += kValueVectors * kLanes)
       AddColumns<kValueVectors>(visible, first_row, c);

@@ -51,7 +51,6 @@ class ForwardPass {
   }
 
   void Run() {
-    FindSeeing();
     const int of_group = arguments_.heads / arguments_.kv_heads;
     for (int head = kv_head_ * of_group; head < (kv_head_ + 1) * of_group; ++head) {
       careful_ = false;
@@ -79,8 +78,10 @@ class ForwardPass {
     engine_ = arena.Take<Engine>(1);
   }
 
-  // sees_[r]: whether query r is in any entry.
+  // sees_[r]: whether query r is in any entry. Asked for only where some sum is 0, or not to be trusted.
   void FindSeeing() {
+    if (knows_seeing_) return;
+    knows_seeing_ = true;
     int32_t changes[kUnitQueries + 1] = {};
     for (int64_t i = 0; i < unit_.num_keys; ++i) {
       const int first = Most(unit_.keys[i].first, 0), end = Least(unit_.keys[i].end, unit_.num_queries);
@@ -92,7 +93,7 @@ class ForwardPass {
     for (int r = 0; r < unit_.num_queries; ++r) sees_[r] = (count += changes[r]) > 0;
   }
 
-  void LoadChunk(int64_t index) {
+  __attribute__((noinline)) void LoadChunk(int64_t index) {
     if (loaded_chunk_ == index) return;
     const int64_t first = index * chunk_groups_ * kGroup, left = unit_.num_keys - first;
     chunk_.entries = unit_.keys + first;
@@ -125,7 +126,7 @@ class ForwardPass {
   }
 
   // Packs what of the chunk a tile sees, and plans to fetch where its outputs go and what the next tile reads.
-  void Prepare(const Tile& tile, const VisibleGroups& visible) {
+  __attribute__((noinline)) void Prepare(const Tile& tile, const VisibleGroups& visible) {
     for (int i = 0; i < visible.count; ++i) {
       for (int g = visible.group[i]; g <= visible.group[i] + Engine::kEmptyGroups; ++g) {
         if (chunk_.packed[g]) continue;
@@ -222,7 +223,9 @@ class ForwardPass {
         const float* sums = SumsOf(tile - first).sums;
         for (int r = rows.first_row; r < rows.end_row; ++r) {
           const float sum = sums[r - rows.first_row];
-          if (sees_[r] && !(sum >= kLeastSum && sum <= kMostSum)) again_[tile] = any = true;
+          if (sum >= kLeastSum && sum <= kMostSum) continue;
+          FindSeeing();
+          if (sees_[r]) again_[tile] = any = true;
         }
       }
     }
@@ -234,18 +237,20 @@ class ForwardPass {
     for (int tile = first; tile < end; ++tile) WriteTile(TileOf(head, tile), SumsOf(tile - first));
   }
 
-  void WriteTile(const Tile& tile, const TileSums& sums) const {
+  __attribute__((noinline)) void WriteTile(const Tile& tile, const TileSums& sums) const {
     const int d = arguments_.head_dim, value_cells = ValueCells(d);
     if (sums.fresh) ZeroRow(kRows * value_cells, sums.out);
+    const bool wants_lse = arguments_.lse != nullptr;
     float lse[kRows];
     for (int r = 0; r < kRows; r += kVectorRows) {
       FloatVector sum = {}, offset = {};
       __builtin_memcpy(&sum, sums.sums + r, sizeof(float) * kVectorRows);
       __builtin_memcpy(&offset, sums.offsets + r, sizeof(float) * kVectorRows);
-      const FloatVector of_row = sum == 0 ? Broadcast(-kInfinity) : offset * kLn2 + Log(sum);
       const FloatVector factors = sum == 0 ? FloatVector{} : 1 / sum;
-      __builtin_memcpy(lse + r, &of_row, sizeof(float) * kVectorRows);
       __builtin_memcpy(sums.sums + r, &factors, sizeof(float) * kVectorRows);
+      if (!wants_lse) continue;
+      const FloatVector of_row = sum == 0 ? Broadcast(-kInfinity) : offset * kLn2 + Log(sum);
+      __builtin_memcpy(lse + r, &of_row, sizeof(float) * kVectorRows);
     }
     for (int r = tile.first_row; r < tile.end_row; ++r) {
       const int at = r - tile.first_row;
@@ -253,7 +258,7 @@ class ForwardPass {
       const int64_t element = frame * arguments_.out.frame_stride + tile.head * arguments_.out.head_stride;
       WriteRow(sums.out + static_cast<std::ptrdiff_t>(at) * value_cells, sums.sums[at], d, arguments_.type,
                arguments_.out.data, element);
-      if (arguments_.lse != nullptr) arguments_.lse[tile.head * arguments_.lse_stride + frame] = lse[at];
+      if (wants_lse) arguments_.lse[tile.head * arguments_.lse_stride + frame] = lse[at];
     }
   }
 
@@ -269,154 +274,10 @@ class ForwardPass {
   int visible_tile_[2] = {-1, -1};
   VisibleGroups first_groups_;
   Prefetch prefetch_;
-  bool careful_ = false;
+  bool careful_ = false, knows_seeing_ = false;
   bool sees_[kUnitQueries];
   bool again_[kUnitQueries];       // of each tile
   bool fresh_[kUnitQueries] = {};  // of each of sums_
-};
-
-// Tiles of 8 queries with fused multiply-add, or with products of pairs of bf16.
-template <Cell kCellOf>
-struct VectorEngine {
-  static constexpr Cell kCell = kCellOf;
-  static constexpr int kRows = 8;
-  static constexpr int kEmptyGroups = 0;
-  static constexpr int kStripGroups = 20;
-  static constexpr int kPair = kValuesInCell<kCell>;
-  static constexpr int kStripStep = kStripGroups * kGroup + 16;  // cells
-
-  void LoadQueries(const AttentionArguments& arguments, const KeyUnitView& unit, const Tile& tile) {
-    const int d = arguments.head_dim, cells = KeyCells<kCell>(d);
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t frame = unit.first_query + tile.first_row + r;
-      if (tile.first_row + r < tile.end_row) {
-        LoadRow<kCell>(arguments.type, HeadRow(arguments.q, arguments.type, frame, tile.head), d, cells,
-                       queries + r * kRowStep);
-      } else {
-        ZeroRow(cells, queries + r * kRowStep);
-      }
-    }
-  }
-
-  // The logits, times log2(e), of kMicroRows queries from row r of the tile and kGroups groups.
-  template <int kGroups, class Use>
-  EARSHOT_INLINE void Logits(const AttentionArguments& arguments, const KeyChunk& chunk, int group, int r, Use use) {
-    constexpr int kVectors = kGroups * kVectorsOfGroup;
-    const int d = arguments.head_dim;
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(KeyCells<kCell>(d)) * kGroup;
-    FloatVector sums[kMicroRows][kVectors] = {};
-    AddProduct<kCell, kVectorsOfGroup>(sums, queries + r * kRowStep, kRowStep, 1, chunk.keys + group * stride, kGroup,
-                                       stride, (d + kPair - 1) / kPair);
-    const FloatVector scale = Broadcast(arguments.scale * kLog2E);
-    const float* bias = chunk.bias + group * kGroup;
-#pragma GCC unroll 8
-    for (int i = 0; i < kMicroRows; ++i) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) use(i, v, sums[i][v] * scale + Load(bias + v * kLanes));
-    }
-  }
-
-  // Weights of the tile and kGroups groups -> strip, from key `at` on.
-  template <bool kOffset, bool kCut, int kGroups>
-  EARSHOT_INLINE void Weigh(const AttentionArguments& arguments, const KeyChunk& chunk, int group, int at,
-                            const Tile& tile, const float* offsets) {
-    for (int r = 0; r < kRows; r += kMicroRows) {
-      Logits<kGroups>(arguments, chunk, group, r, [&](int i, int v, FloatVector logits) {
-        if (kOffset) logits = logits - offsets[r + i];
-        FloatVector weights = Exp2<kCell == Cell::kFloat>(logits);
-        const int key = group * kGroup + v * kLanes;
-        if (kCut) weights = KeepWhere(Visible(chunk.first + key, chunk.end + key, tile.first_row + r + i), weights);
-        row_sums[r + i] = row_sums[r + i] + weights;
-        StoreWeights(weights, strip + (r + i) * kStripStep, at + v * kLanes);
-      });
-    }
-  }
-
-  static EARSHOT_INLINE void StoreWeights(FloatVector weights, float* row, int key) {
-#if defined(__AVX512BF16__)
-    if (kCell == Cell::kShorts) {
-      const __m256bh shorts = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(weights));
-      __builtin_memcpy(reinterpret_cast<uint16_t*>(row) + key, &shorts, sizeof(shorts));
-      return;
-    }
-#endif
-    Store(weights, row + key);
-  }
-
-  template <int kVectors>
-  EARSHOT_INLINE void AddValueColumns(const KeyChunk& chunk, const int16_t* groups, int count, int value_cells, int c,
-                                      bool fresh, float* out) {
-    constexpr int kSteps = kGroup / kPair;
-    for (int r = 0; r < kRows; r += kMicroRows) {
-      FloatVector sums[kMicroRows][kVectors] = {};
-      if (!fresh) LoadSums(out + r * value_cells + c, value_cells, sums);
-#pragma GCC unroll 1
-      for (int i = 0; i < count; ++i) {
-        AddProduct<kCell, kVectors>(sums, strip + r * kStripStep + i * kSteps, kStripStep, 1,
-                                    chunk.values + groups[i] * kSteps * value_cells + c, value_cells, 0, kSteps);
-      }
-      StoreSums(sums, out + r * value_cells + c, value_cells);
-    }
-  }
-
-  template <bool kOffset>
-  __attribute__((noinline)) void Accumulate(const AttentionArguments& arguments, const KeyChunk& chunk,
-                                            const VisibleGroups& visible, const Tile& tile, const TileSums& sums,
-                                            Prefetch& prefetch) {
-    const int value_cells = ValueCells(arguments.head_dim);
-    prefetch.Spread((visible.count + kGroupsAtOnce - 1) / kGroupsAtOnce);
-    for (FloatVector& sum : row_sums) sum = FloatVector{};
-    for (int start = 0; start < visible.count; start += kStripGroups) {
-      const int count = Least(kStripGroups, visible.count - start);
-      const int16_t* groups = visible.group + start;
-      const bool* cut = visible.cut + start;
-      for (int i = 0; i < count;) {
-        prefetch.Step();
-        if (kGroupsAtOnce == 2 && i + 1 < count && groups[i + 1] == groups[i] + 1) {
-          if (cut[i] || cut[i + 1]) {
-            Weigh<kOffset, true, kGroupsAtOnce>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
-          } else {
-            Weigh<kOffset, false, kGroupsAtOnce>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
-          }
-          i += 2;
-        } else {
-          if (cut[i]) {
-            Weigh<kOffset, true, 1>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
-          } else {
-            Weigh<kOffset, false, 1>(arguments, chunk, groups[i], i * kGroup, tile, sums.offsets);
-          }
-          i += 1;
-        }
-      }
-      int c = 0;
-      for (; c + kValueVectors * kLanes <= value_cells; c += kValueVectors * kLanes)
-        AddValueColumns<kValueVectors>(chunk, groups, count, value_cells, c, sums.fresh && start == 0, sums.out);
-      if (kValueVectors * kLanes > kGroup && c < value_cells)
-        AddValueColumns<kVectorsOfGroup>(chunk, groups, count, value_cells, c, sums.fresh && start == 0, sums.out);
-    }
-    for (int r = 0; r < kRows; ++r) sums.sums[r] += Sum(row_sums[r]);
-  }
-
-  // Raises the offsets to the largest logit of the chunk.
-  __attribute__((noinline)) void Search(const AttentionArguments& arguments, const KeyChunk& chunk,
-                                        const VisibleGroups& visible, const Tile& tile, const TileSums& sums) {
-    for (int r = 0; r < kRows; ++r) row_sums[r] = Broadcast(sums.offsets[r]);
-    for (int j = 0; j < visible.count; ++j) {
-      const int group = visible.group[j];
-      for (int r = 0; r < kRows; r += kMicroRows) {
-        Logits<1>(arguments, chunk, group, r, [&](int i, int v, FloatVector logits) {
-          const int key = group * kGroup + v * kLanes;
-          const IntVector seen = Visible(chunk.first + key, chunk.end + key, tile.first_row + r + i);
-          row_sums[r + i] = Max(row_sums[r + i], seen ? logits : Broadcast(-kInfinity));
-        });
-      }
-    }
-    for (int r = 0; r < kRows; ++r) sums.offsets[r] = Largest(row_sums[r]);
-  }
-
-  alignas(64) float queries[kRows * kRowStep];
-  alignas(64) float strip[kRows * kStripStep];
-  alignas(64) FloatVector row_sums[kRows];  // in the search, the largest so far
 };
 
 // NOLINTEND(bugprone-implicit-widening-of-multiplication-result)

@@ -27,25 +27,77 @@ EARSHOT_INLINE FloatVector MultiplyAdd(FloatVector sum, float a, FloatVector b) 
   return sum + Broadcast(a) * b;
 }
 
-// sums[r][v] += sum over u < steps of a[r a_row + u a_step] b[u b_step + v], in cells; after kTogether vectors b goes
-// on at b_jump.
-template <Cell kCell, int kTogether, int kRows, int kVectors>
+// sums[r][v] += a[r a_row] b[v][at], in cells.
+template <Cell kCell, int kRows, int kVectors>
+EARSHOT_INLINE void AddOuter(FloatVector (&sums)[kRows][kVectors], const float* a, std::ptrdiff_t a_row,
+                             const float* const (&b)[kVectors], std::ptrdiff_t at) {
+  FloatVector row[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) row[v] = Load(b[v] + at);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = MultiplyAdd<kCell>(sums[r][v], a[r * a_row], row[v]);
+  }
+}
+
+// The same where there is but one vector: its sums, fewer than hide the latency of their additions, are two each.
+template <Cell kCell, int kRows>
+EARSHOT_INLINE void AddOuterTwice(FloatVector (&sums)[2][kRows][1], const float* a, std::ptrdiff_t a_row,
+                                  const float* b, std::ptrdiff_t b_step) {
+  const float* const first[1] = {b};
+  AddOuter<kCell>(sums[0], a, a_row, first, 0);
+  AddOuter<kCell>(sums[1], a + 1, a_row, first, b_step);
+}
+
+// sums[r][v] += sum over u < steps of a[r a_row + u a_step] b[v][u b_step].
+template <Cell kCell, int kRows, int kVectors>
 EARSHOT_INLINE void AddProduct(FloatVector (&sums)[kRows][kVectors], const float* a, std::ptrdiff_t a_row,
-                               std::ptrdiff_t a_step, const float* b, std::ptrdiff_t b_step, std::ptrdiff_t b_jump,
+                               std::ptrdiff_t a_step, const float* const (&b)[kVectors], std::ptrdiff_t b_step,
                                int steps) {
 #pragma GCC unroll 1
-  for (int u = 0; u < steps; ++u) {
-    FloatVector row[kVectors];
+  for (int u = 0; u < steps; ++u) AddOuter<kCell>(sums, a + u * a_step, a_row, b, u * b_step);
+}
+
+// The vectors of b one behind the other, or b_jump cells apart.
+template <Cell kCell, int kRows, int kVectors>
+EARSHOT_INLINE void AddProduct(FloatVector (&sums)[kRows][kVectors], const float* a, std::ptrdiff_t a_row,
+                               std::ptrdiff_t a_step, const float* b, std::ptrdiff_t b_step, int steps,
+                               std::ptrdiff_t b_jump = kLanes) {
+  const float* of_vector[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) row[v] = Load(b + v / kTogether * b_jump + v % kTogether * kLanes);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+  for (int v = 0; v < kVectors; ++v) of_vector[v] = b + v * b_jump;
+  AddProduct<kCell>(sums, a, a_row, a_step, of_vector, b_step, steps);
+}
+
+// Groups that are computed together, wherever they lie: where each vector of their keys begins.
+template <int kGroups>
+struct GroupVectors {
+  static constexpr int kCount = kGroups * kVectorsOfGroup;
+  EARSHOT_INLINE explicit GroupVectors(const int16_t* groups) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = MultiplyAdd<kCell>(sums[r][v], a[r * a_row], row[v]);
-    }
-    a += a_step;
-    b += b_step;
+    for (int v = 0; v < kCount; ++v) key[v] = groups[v / kVectorsOfGroup] * kGroup + v % kVectorsOfGroup * kLanes;
   }
+  // Of the packed keys, `cells` rows of 16 for a group.
+  EARSHOT_INLINE void Find(const float* packed, int cells, const float* (&of_vector)[kCount]) const {
+#pragma GCC unroll 4
+    for (int v = 0; v < kCount; ++v) {
+      const int within = key[v] % kGroup;
+      of_vector[v] = packed + static_cast<std::ptrdiff_t>(key[v] - within) * cells + within;
+    }
+  }
+  int key[kCount];
+};
+
+// Calls use(Together<n>, i, cut) for each n groups to compute together, from i on.
+template <int kGroups>
+struct Together {};
+template <class Use>
+EARSHOT_INLINE void ForGroupsTogether(const bool* cut, int count, Use use) {
+  int i = 0;
+  if (kGroupsAtOnce == 2)
+    for (; i + 2 <= count; i += 2) use(Together<kGroupsAtOnce>(), i, cut[i] || cut[i + 1]);
+  for (; i < count; ++i) use(Together<1>(), i, cut[i]);
 }
 
 // Vectors of a row, or tiles of columns, are vector_step cells apart.

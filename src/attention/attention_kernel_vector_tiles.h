@@ -19,8 +19,8 @@ EARSHOT_INLINE void MultiplyTiles(const SumTiles& sums, int count, OperandsOf&& 
       const TileOperands operands = operands_of(i);
       const Operand &a = operands.a, &b = operands.b;
       const auto* rows = static_cast<const char*>(a.at) + tile * a.second + row * a.step;
-      AddProduct<Cell::kShorts, 1>(of_rows, reinterpret_cast<const float*>(rows), a.step / 4, 1,
-                                   static_cast<const float*>(b.at), b.step / 4, b.second / 4, kTileRows);
+      AddProduct<Cell::kShorts>(of_rows, reinterpret_cast<const float*>(rows), a.step / 4, 1,
+                                static_cast<const float*>(b.at), b.step / 4, kTileRows, b.second / 4);
     }
     StoreSums(of_rows, to, sums.step, sums.column_tile);
   }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "src/attention/attention_kernel_backward.h"
-#include "src/attention/attention_kernel_forward.h"
+#include "src/attention/attention_kernel_vector_forward.h"
 
 namespace earshot::EARSHOT_KERNEL_NAMESPACE {
 
