@@ -34,8 +34,9 @@ struct AttentionInputs {
   torch::Tensor bias;
   // (N) int64 on the CPU, valid frames of each utterance. Undefined: all. Queries behind them get zeros.
   torch::Tensor lens;
-  // Learned selection: (N, B, n) int64 on the CPU, the blocks chosen for each of the B blocks of queries, the first of
-  // which holds the first query, -1: none; and (N, B, n) float, added to the logits of their keys.
+  // Learned selection: (N, B, n) int64, the blocks chosen for each of the B blocks of queries, the first of which holds
+  // the first query, -1: none; and (N, B, n) float, added to the logits of their keys. Nothing waits for it where it is
+  // on the device and the CUDA kernels compute.
   torch::Tensor selection, selection_score;
 };
 
@@ -87,7 +88,7 @@ AttentionPlan MakeAttentionPlan(const Pattern& pattern, const PlanOptions& optio
 torch::Tensor HybridAttention(const AttentionInputs& in, const AttentionPlan& plan);
 
 // Each form by itself. Gathered: any device and type; in double its scores are double. block: queries at a time, 0:
-// chosen. Cpu: float or bfloat16 on the CPU. Cuda: where HasCudaKernels.
+// chosen. Cpu: float or bfloat16 on the CPU. Cuda: where HasCudaKernels. All but Cuda want the selection on the CPU.
 torch::Tensor HybridAttentionReference(const AttentionInputs& in, const AttentionPlan& plan);
 torch::Tensor HybridAttentionGathered(const AttentionInputs& in, const AttentionPlan& plan, int64_t block = 0);
 torch::Tensor HybridAttentionCpu(const AttentionInputs& in, const AttentionPlan& plan);

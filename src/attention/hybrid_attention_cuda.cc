@@ -76,7 +76,8 @@ bool FramesAlone(const AttentionPlan& plan) {
          plan.queries.num_queries == plan.keys.num_frames && plan.num_rows == plan.keys.num_frames;
 }
 
-Lists HostLists(const AttentionInputs& in, const AttentionPlan& plan) {
+Lists HostLists(AttentionInputs in, const AttentionPlan& plan) {
+  if (in.selection.defined()) in.selection = in.selection.to(torch::kCPU);
   const int64_t rows = plan.num_rows, queries = plan.queries.num_queries;
   const int64_t scores = in.selection_score.defined() ? in.selection_score[0].numel() : 0;
   std::vector<CudaQueryTile> tiles;
@@ -130,7 +131,8 @@ Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, PlanLists&
                 void* stream) {
   CudaListArguments arguments;
   Lists host;
-  if (FramesAlone(plan) && !plan.pattern.learned() && AddPatternTerms(plan.pattern, &arguments)) {
+  Tensor selection;
+  if (FramesAlone(plan) && AddPatternTerms(plan.pattern, &arguments)) {
     if (!known.on_device.defined()) {
       for (size_t n = 0; n < known.lengths.size(); ++n) {
         known.utterances.push_back({.start = static_cast<int32_t>(static_cast<int64_t>(n) * plan.keys.num_frames),
@@ -141,6 +143,13 @@ Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, PlanLists&
     arguments.num_utterances = static_cast<int32_t>(known.utterances.size());
     arguments.host_utterances = known.utterances.data();
     arguments.device_utterances = static_cast<const CudaUtterance*>(known.on_device.data_ptr());
+    if (in.selection.defined() && in.selection.numel() > 0) {
+      selection = in.selection.to(in.q.device());
+      arguments.selection = {.blocks = selection.data_ptr<int64_t>(),
+                             .num_blocks = static_cast<int32_t>(selection.size(1)),
+                             .chosen = static_cast<int32_t>(selection.size(2)),
+                             .block = static_cast<int32_t>(plan.pattern.learned()->chunk)};
+    }
   } else {
     arguments.num_terms = 0;
     host = HostLists(in, plan);
@@ -154,7 +163,7 @@ Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, PlanLists&
   }
   const CudaAttentionTable& table = *CudaAttentionLibrary();
   Lists result;
-  result.memory = {DeviceBytes(table.key_lists_bytes(arguments), in.q.device()), known.on_device};
+  result.memory = {DeviceBytes(table.key_lists_bytes(arguments), in.q.device()), known.on_device, selection};
   result.memory.insert(result.memory.end(), host.memory.begin(), host.memory.end());
   CheckCuda(table.build_key_lists(arguments, result.memory[0].data_ptr(), &result.by_query, stream), "attention lists");
   return result;

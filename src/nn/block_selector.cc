@@ -68,9 +68,8 @@ SelectedBlocks BlockSelector::Select(const BlockMeans& queries, const BlockMeans
     blocks.push_back(torch::constant_pad_nd(block, {0, wanted - taken}, -1));
     scores.push_back(torch::constant_pad_nd(bias, {0, wanted - taken}));
   }
-  if (blocks.empty())
-    return {.blocks = torch::zeros({n, 0, wanted}, torch::kInt64), .score = torch::zeros({n, 0, wanted})};
-  return {.blocks = torch::cat(blocks, 1).to(torch::kCPU).contiguous(), .score = torch::cat(scores, 1)};
+  if (blocks.empty()) return {.blocks = torch::zeros({n, 0, wanted}, integers), .score = torch::zeros({n, 0, wanted})};
+  return {.blocks = torch::cat(blocks, 1).contiguous(), .score = torch::cat(scores, 1)};
 }
 
 }  // namespace earshot

@@ -24,7 +24,7 @@ struct BlockMeans {
 };
 
 struct SelectedBlocks {
-  torch::Tensor blocks;  // (N, B, n) int64 on the CPU; -1: none
+  torch::Tensor blocks;  // (N, B, n) int64; -1: none
   torch::Tensor score;   // (N, B, n) float: log sigmoid(s), 0 where none
 };
 

@@ -27,7 +27,7 @@
 
 namespace earshot {
 
-inline constexpr int32_t kCudaAttentionVersion = 3;
+inline constexpr int32_t kCudaAttentionVersion = 4;
 // Queries of a tile at most.
 inline constexpr int32_t kCudaTileQueries = 128;
 inline constexpr int32_t kCudaMaxTerms = 16;
@@ -83,12 +83,23 @@ struct CudaUtterance {
   int32_t start = 0, length = 0;
 };
 
+// What a model chose: each query of block b of utterance u sees the rows of the utterance's blocks
+// blocks[(u num_blocks + b) chosen + r] for r < chosen, each with that place as the index of its score. A query that
+// sees a row by a term sees it without a score.
+struct CudaSelection {
+  const int64_t* blocks = nullptr;  // (num_utterances, num_blocks, chosen); -1: none; no block twice. Null: nothing
+  int32_t num_blocks = 0;           // of the longest utterance at least
+  int32_t chosen = 0;
+  int32_t block = 1;  // frames of a block
+};
+
 struct CudaListArguments {
   // The keys of query i of an utterance are the union of what the terms see, within the utterance.
   CudaTerm terms[kCudaMaxTerms];
   int32_t num_terms = 0;
+  CudaSelection selection;
   // Utterance u is host_utterances[u].length rows of q and of k from host_utterances[u].start on, ascending. Both may
-  // be null where there is no term.
+  // be null where there is no term and no selection.
   int32_t num_utterances = 0;
   const CudaUtterance* host_utterances = nullptr;    // on the host, read before the function returns
   const CudaUtterance* device_utterances = nullptr;  // the same on the device
@@ -99,7 +110,7 @@ struct CudaListArguments {
   // Entries with row_values[row] < threshold are left out: the gate, or its logarithm, below tau. Null: none is.
   const float* row_values = nullptr;
   float threshold = 0;
-  // Queries with less see nothing either, where that makes a list shorter: those at both ends of a tile (terms alone).
+  // Queries with less see nothing either, where that makes a list shorter: those at both ends of a tile. Not of `also`.
   bool drops_queries = false;
 };
 

@@ -1,6 +1,7 @@
 // The lists of the arithmetic terms. A block goes through the rows that the terms may list for its tile, twice: to
 // count the entries, and, with the prefix sums of the counts, to write them. A row belongs to the first term that lists
-// it, and gets an entry for each run of queries that any term shows it to.
+// it, and gets an entry for each run of queries that any term shows it to. Behind them come the rows of selected
+// blocks, for what of a block of queries sees them by no term.
 #include "src/attention/cuda/attention_cuda.h"
 #include "src/attention/cuda/kernels.h"
 #include "src/attention/cuda/launch.cuh"
@@ -15,11 +16,18 @@ struct Run {
   int32_t first, end;
 };
 
+// The utterance of a tile.
+struct Span {
+  CudaUtterance utterance;
+  int32_t index;
+};
+
 struct ListProblem {
   CudaTerm terms[kCudaMaxTerms];
   int32_t num_terms;
+  CudaSelection selection;
   const CudaQueryTile* tiles;
-  const CudaUtterance* spans;  // the utterance of each tile
+  const Span* spans;  // of each tile; null: there are no utterances
   const int32_t* also_offsets;
   const CudaKeyEntry* also_entries;
   const float* row_values;
@@ -77,6 +85,43 @@ __device__ Run NextRun(const ListProblem& p, int32_t position, int32_t query, in
   return next;
 }
 
+// Calls use(run) for each run of queries of [first, end) to whom no term shows the position.
+template <class Use>
+__device__ __forceinline__ void ForUnseenRuns(const ListProblem& p, int32_t position, int32_t query, int32_t first,
+                                              int32_t end, Use use) {
+  while (first < end) {
+    const Run seen = NextRun(p, position, query, end, first);
+    if (seen.first > first) use(Run{first, seen.first});
+    first = seen.first < seen.end ? seen.end : end;
+  }
+}
+
+// A row of a selected block, for a block of queries of the tile.
+struct SelectedRow {
+  int32_t position = 0;
+  int32_t first = 0, end = 0;  // queries of the tile
+  int32_t score = 0;
+  bool there = false;
+};
+
+// How many rows a tile's blocks of queries may have selected.
+__host__ __device__ __forceinline__ int64_t SelectedOf(const CudaSelection& s, int32_t query, int32_t count) {
+  if (!s.blocks) return 0;
+  return static_cast<int64_t>((query + count - 1) / s.block - query / s.block + 1) * s.chosen * s.block;
+}
+__device__ __forceinline__ SelectedRow SelectedAt(const CudaSelection& s, int32_t index, const Span& span,
+                                                  int32_t query, int32_t count) {
+  const int32_t place = index / s.block, block = query / s.block + place / s.chosen;
+  SelectedRow row;
+  row.score = (span.index * s.num_blocks + block) * s.chosen + place % s.chosen;
+  const int64_t chosen = s.blocks[row.score];
+  if (chosen < 0 || chosen > span.utterance.length / s.block) return row;
+  row.position = static_cast<int32_t>(chosen) * s.block + index % s.block;
+  row.there = row.position < span.utterance.length;
+  row.first = Max(block * s.block - query, 0), row.end = Min((block + 1) * s.block - query, count);
+  return row;
+}
+
 // From the first to the last query of the tile that is kept; a thread has one query. For all threads together.
 __device__ Run KeptQueries(const ListProblem& p, const CudaQueryTile& tile, int32_t* shared) {
   static_assert(kListThreads == kCudaTileQueries);
@@ -127,7 +172,8 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
   Output<kFill> output(p, DynamicShared<int32_t>());
   const CudaQueryTile tile = p.tiles[blockIdx.x];
   const Run kept = KeptQueries(p, tile, DynamicShared<int32_t>());
-  const CudaUtterance span = p.num_terms > 0 ? p.spans[blockIdx.x] : CudaUtterance{};
+  const Span of_tile = p.spans ? p.spans[blockIdx.x] : Span{};
+  const CudaUtterance& span = of_tile.utterance;
   const int32_t query = tile.first_query - span.start, count = tile.num_queries;
   for (int t = 0; t < p.num_terms; ++t) {
     const CudaTerm& term = p.terms[t];
@@ -156,6 +202,22 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
       }
     }
   }
+  const auto selected = static_cast<int32_t>(SelectedOf(p.selection, query, count));
+  for (int32_t begin = 0; begin < selected; begin += kListThreads) {
+    const int32_t index = begin + static_cast<int32_t>(threadIdx.x);
+    const SelectedRow found = index < selected ? SelectedAt(p.selection, index, of_tile, query, count) : SelectedRow{};
+    const int32_t row = span.start + found.position;
+    const bool listed = found.there && (!p.row_values || p.row_values[row] >= p.threshold);
+    const int32_t first = Max(found.first, kept.first), end = listed ? Min(found.end, kept.end) : 0;
+    int runs = 0;
+    ForUnseenRuns(p, found.position, query, first, end, [&](const Run&) { ++runs; });
+    output.Add(runs);
+    if (kFill) {
+      ForUnseenRuns(p, found.position, query, first, end, [&](const Run& run) {
+        output.Write({row, static_cast<uint16_t>(run.first), static_cast<uint16_t>(run.end), found.score});
+      });
+    }
+  }
   const int32_t also_begin = p.also_offsets ? p.also_offsets[blockIdx.x] : 0;
   const int32_t also_end = p.also_offsets ? p.also_offsets[blockIdx.x + 1] : 0;
   for (int32_t begin = also_begin; begin < also_end; begin += kListThreads) {
@@ -169,7 +231,7 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
 }
 
 __global__ void TilesKernel(const CudaUtterance* utterances, int32_t num_utterances, int32_t num_tiles,
-                            CudaQueryTile* tiles, CudaUtterance* spans) {
+                            CudaQueryTile* tiles, Span* spans) {
   const int32_t tile = static_cast<int32_t>(blockIdx.x * kListThreads + threadIdx.x);
   if (tile >= num_tiles) return;
   int32_t before = 0;
@@ -179,7 +241,7 @@ __global__ void TilesKernel(const CudaUtterance* utterances, int32_t num_utteran
     if (tile < before + own) {
       const int32_t offset = (tile - before) * kCudaTileQueries;
       tiles[tile] = {span.start + offset, Min(span.length - offset, kCudaTileQueries)};
-      spans[tile] = span;
+      spans[tile] = {span, u};
       return;
     }
     before += own;
@@ -194,9 +256,11 @@ int Check(const CudaListArguments& a) {
         term.from < -kCudaEndless || term.from > kCudaEndless || term.to < -kCudaEndless || term.to > kCudaEndless)
       return kTermsOutOfRange;
   }
+  const CudaSelection& s = a.selection;
+  if (s.blocks && (s.block < 1 || s.block > kCudaEndless || s.chosen < 0 || s.num_blocks < 0)) return kTermsOutOfRange;
   if (a.num_utterances < 0) return kRowsOutOfRange;
   // Without utterances the tiles of `also` have no positions that a term could mean.
-  if (a.num_utterances == 0) return a.num_terms > 0 && a.also ? kTilesDiffer : 0;
+  if (a.num_utterances == 0) return (a.num_terms > 0 || s.blocks) && a.also ? kTilesDiffer : 0;
   if (!a.host_utterances || !a.device_utterances) return kNullPointer;
   int64_t end = 0;
   for (int u = 0; u < a.num_utterances; ++u) {
@@ -204,7 +268,12 @@ int Check(const CudaListArguments& a) {
     if (utterance.start < end || utterance.length < 0) return kRowsOutOfRange;
     end = int64_t{utterance.start} + utterance.length;
     if (end >= kCudaEndless) return kRowsOutOfRange;
+    if (s.blocks && utterance.length > int64_t{s.num_blocks} * s.block) return kTermsOutOfRange;
   }
+  // Places of scores are 32 bits, and so is the number of rows that a tile's blocks may have selected.
+  if (s.blocks && (int64_t{a.num_utterances} * s.num_blocks >= INT32_MAX / Max(s.chosen, 1) ||
+                   int64_t{s.block} * s.chosen > INT32_MAX / (kCudaTileQueries + 1)))
+    return kTermsOutOfRange;
   return 0;
 }
 
@@ -212,7 +281,7 @@ struct Layout {
   int32_t num_tiles = 0;
   int64_t capacity = 0;
   CudaQueryTile* tiles;
-  CudaUtterance* spans;
+  Span* spans;
   int32_t* offsets;
   int32_t* scratch;
   CudaKeyEntry* entries;
@@ -225,8 +294,11 @@ int LayOut(const CudaListArguments& a, void* memory, Layout* layout) {
     const int32_t length = a.host_utterances[u].length;
     for (int32_t query = 0; query < length; query += kCudaTileQueries) {
       ++layout->num_tiles;
-      for (int t = 0; t < a.num_terms; ++t)
-        layout->capacity += CandidatesOf(a.terms[t], query, Min(length - query, kCudaTileQueries), length);
+      const int32_t count = Min(length - query, kCudaTileQueries);
+      int64_t of_terms = 0;
+      for (int t = 0; t < a.num_terms; ++t) of_terms += CandidatesOf(a.terms[t], query, count, length);
+      // A run of queries that see a row by a term splits those that see it by selection into one more at most.
+      layout->capacity += (a.selection.blocks ? 2 : 1) * of_terms + SelectedOf(a.selection, query, count);
     }
   }
   if (a.also) {
@@ -237,7 +309,7 @@ int LayOut(const CudaListArguments& a, void* memory, Layout* layout) {
   if (layout->capacity >= INT32_MAX) return kListsOutOfRange;
   Carver carver(memory);
   layout->tiles = carver.Take<CudaQueryTile>(layout->num_tiles);
-  layout->spans = carver.Take<CudaUtterance>(layout->num_tiles);
+  layout->spans = carver.Take<Span>(layout->num_tiles);
   layout->offsets = carver.Take<int32_t>(layout->num_tiles + 1);
   layout->scratch = carver.Take<int32_t>(ScanScratch(layout->num_tiles));
   layout->entries = carver.Take<CudaKeyEntry>(layout->capacity);
@@ -260,13 +332,15 @@ int BuildKeyLists(const CudaListArguments& arguments, void* memory, CudaKeyLists
   ListProblem problem = {};
   for (int t = 0; t < arguments.num_terms; ++t) problem.terms[t] = arguments.terms[t];
   problem.num_terms = arguments.num_terms;
-  problem.tiles = layout.tiles, problem.spans = layout.spans;
+  problem.selection = arguments.selection;
+  problem.tiles = layout.tiles;
   if (arguments.also)
     problem.also_offsets = arguments.also->tile_offsets, problem.also_entries = arguments.also->entries;
   problem.row_values = arguments.row_values, problem.threshold = arguments.threshold;
-  problem.drops_queries = arguments.drops_queries && arguments.num_terms > 0;
+  problem.drops_queries = arguments.drops_queries && (arguments.num_terms > 0 || arguments.selection.blocks);
   problem.offsets = layout.offsets, problem.entries = layout.entries;
   if (arguments.num_utterances > 0) {
+    problem.spans = layout.spans;
     EARSHOT_CUDA_TRY(Launch(TilesKernel, {Blocks(layout.num_tiles, kListThreads)}, kListThreads, 0, stream,
                             arguments.device_utterances, arguments.num_utterances, layout.num_tiles, layout.tiles,
                             layout.spans));

@@ -99,6 +99,24 @@ TEST(AttentionCudaTest, MemoryWithoutAlignment) {
   }
 }
 
+// Scores of selection and their gradients, by the lists that the library makes of what was chosen.
+TEST(AttentionCudaTest, LearnedSelection) {
+  for (const char* pattern : {"learned(block=16,blocks=3,reach=-1,lookahead=-1)",
+                              "learned(block=16,blocks=3,reach=-1,lookahead=-1)+sliding(left=20,right=3)"}) {
+    for (const int32_t head_dim : {32, 64}) {
+      AttentionProblem problem({.heads = 2,
+                                .head_dim = head_dim,
+                                .lengths = {150, 1, 77},
+                                .bias = true,
+                                .scores = true,
+                                .num_scores = 3 * 10 * 3});
+      problem.AddPattern(pattern);
+      SCOPED_TRACE(pattern);
+      CheckBoth(problem);
+    }
+  }
+}
+
 TEST(AttentionCudaTest, Patterns) {
   for (const char* pattern :
        {"full", "full(causal=true)", "local(chunk=16,left=64,lookahead=0)", "local(chunk=5,left=-1,lookahead=3)",

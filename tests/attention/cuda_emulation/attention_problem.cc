@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "src/attention/cuda/pattern_terms.h"
+#include "tests/attention/random_selection.h"
 
 namespace earshot {
 namespace {
@@ -57,7 +58,7 @@ AttentionProblem::AttentionProblem(const ProblemOptions& o) : options(o), random
     utterances.push_back({num_queries, length});
     num_queries += length + o.gap;
   }
-  num_keys = num_queries + o.extra_keys, num_scores = o.scores ? 7 : 0;
+  num_keys = num_queries + o.extra_keys, num_scores = o.scores ? o.num_scores : 0;
   const auto fill = [&](DeviceVector<uint16_t>& x, int64_t size) {
     x.resize(size);
     for (uint16_t& element : x) element = ToElement(o.element, random.Normal());
@@ -136,7 +137,9 @@ void* AttentionProblem::Allocate(int64_t bytes) {
 void AttentionProblem::AddPattern(const std::string& pattern, const float* threshold, bool drops_queries) {
   CudaListArguments& l = list_arguments_;
   if (!pattern.empty()) {
-    ASSERT_TRUE(AddPatternTerms(Pattern::Parse(pattern), &l));
+    const Pattern parsed = Pattern::Parse(pattern);
+    ASSERT_TRUE(AddPatternTerms(parsed, &l));
+    if (const PatternTerm* t = parsed.learned()) Choose(*t);
   }
   if (threshold) l.row_values = bias.data(), l.threshold = *threshold, l.drops_queries = drops_queries;
   if (drops_queries) arguments.query_values = bias.data(), arguments.query_threshold = *threshold;
@@ -144,6 +147,20 @@ void AttentionProblem::AddPattern(const std::string& pattern, const float* thres
   void* memory = Allocate(Table().key_lists_bytes(l));
   ASSERT_EQ(Table().build_key_lists(l, memory, &arguments.lists, nullptr), 0);
   ASSERT_EQ(Synchronize(), 0);
+}
+
+void AttentionProblem::Choose(const PatternTerm& term) {
+  const int32_t longest = *std::max_element(options.lengths.begin(), options.lengths.end());
+  const int64_t blocks = (longest + term.chunk - 1) / term.chunk;
+  for (const int32_t length : options.lengths) {
+    const std::vector<int64_t> of_utterance =
+        RandomSelection(term, 0, blocks, (length + term.chunk - 1) / term.chunk + 1, random);
+    chosen_blocks.insert(chosen_blocks.end(), of_utterance.begin(), of_utterance.end());
+  }
+  ASSERT_TRUE(!options.scores || static_cast<size_t>(num_scores) == chosen_blocks.size());
+  selection = {chosen_blocks.data(), static_cast<int32_t>(blocks), static_cast<int32_t>(term.blocks),
+               static_cast<int32_t>(term.chunk)};
+  list_arguments_.selection = selection;
 }
 
 void AttentionProblem::AddEntries(const std::vector<std::vector<CudaKeyEntry>>& entries_of_tiles) {

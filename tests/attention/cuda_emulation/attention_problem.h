@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "src/attention/cuda/attention_cuda.h"
+#include "src/attention/pattern.h"
 #include "src/base/random.h"
 #include "tests/attention/cuda_emulation/device_memory.h"
 
@@ -24,6 +25,7 @@ struct ProblemOptions {
   int32_t gap = 0;         // rows behind each utterance that belong to none
   int32_t extra_keys = 0;  // rows of keys behind the frames, such as memory
   bool bias = false, rotary = false, scores = false;
+  int32_t num_scores = 7;  // where there are scores
   bool positions = false;  // rows of the rotary tables are given, instead of the row itself
   int64_t padding = 0;     // of the rows in memory, in elements: odd numbers break the alignment
   uint64_t seed = 1;
@@ -33,8 +35,9 @@ class AttentionProblem {
  public:
   explicit AttentionProblem(const ProblemOptions& options);
 
-  // The library builds the lists of these terms; rows whose bias is below the threshold are left out, where there is
-  // one. With drops_queries, queries below it see nothing and get zeros.
+  // The library builds the lists of these terms, with a random choice of blocks where one is learned; rows whose bias
+  // is below the threshold are left out, where there is one. With drops_queries, queries below it see nothing and get
+  // zeros.
   void AddPattern(const std::string& pattern, const float* threshold = nullptr, bool drops_queries = false);
   // Besides, or instead: any entries, in tiles of 64 frames of each utterance; or tiles of random lengths.
   void AddEntries(const std::vector<std::vector<CudaKeyEntry>>& entries_of_tiles);
@@ -63,6 +66,9 @@ class AttentionProblem {
   DeviceVector<uint16_t> projection, keys, values, out, grad_out, grad_projection, grad_keys, grad_values;
   DeviceVector<float> bias, scores, cosines, sines, lse, grad_bias, grad_scores;
   DeviceVector<int32_t> query_positions, key_positions;
+  // What learned selection chose, in `chosen_blocks`.
+  CudaSelection selection;
+  DeviceVector<int64_t> chosen_blocks;
 
  private:
   struct Answer {
@@ -77,6 +83,7 @@ class AttentionProblem {
   std::vector<double> Read(const CudaConstHeads& from, int32_t rows, int32_t num_heads) const;
   double Compare(const std::string& name, const std::vector<double>& expected, const std::vector<double>& got);
   void* Allocate(int64_t bytes);
+  void Choose(const PatternTerm& term);
 
   CudaListArguments list_arguments_;
   DeviceVector<int32_t> also_offsets_;

@@ -14,33 +14,45 @@
 namespace earshot {
 namespace {
 
-// Every query sees what the pattern shows it and the gate leaves, each row once; the ranges of a row are apart, and
-// rows ascend within a term, so that neighbours are seen alike. Where queries are dropped, those at the ends of a tile
-// see nothing.
+// The score with which query i of utterance u sees the block of frame j by selection; -1: it does not.
+int32_t ChosenScore(const CudaSelection& s, int32_t u, int32_t i, int32_t j) {
+  for (int32_t r = 0; r < s.chosen; ++r) {
+    const int32_t score = (u * s.num_blocks + i / s.block) * s.chosen + r;
+    if (s.blocks[score] == j / s.block) return score;
+  }
+  return -1;
+}
+
+// Every query sees what the pattern shows it and the gate leaves, each row once and by a term if it can; the ranges of
+// a row are apart, and rows ascend within a term, so that neighbours are seen alike. Where queries are dropped, those
+// at the ends of a tile see nothing.
 void CheckLists(const AttentionProblem& problem, const Pattern& pattern, const float* threshold) {
   const auto lists = problem.Entries();
   const CudaQueryTile* tiles = problem.arguments.lists.tiles;
   CudaListArguments terms;
   ASSERT_TRUE(AddPatternTerms(pattern, &terms));
+  const CudaSelection& selection = problem.selection;
   size_t t = 0;
-  for (const CudaUtterance& utterance : problem.utterances) {
+  for (size_t u = 0; u < problem.utterances.size(); ++u) {
+    const CudaUtterance& utterance = problem.utterances[u];
     const int32_t start = utterance.start, end = start + utterance.length;
     for (int32_t query = start; query < end; query += kCudaTileQueries, ++t) {
       ASSERT_LT(t, lists.size());
       EXPECT_EQ(tiles[t].first_query, query);
       EXPECT_EQ(tiles[t].num_queries, std::min(end - query, kCudaTileQueries));
       std::vector<std::vector<int>> seen(tiles[t].num_queries, std::vector<int>(end - start));
+      std::vector<std::vector<int32_t>> scores(tiles[t].num_queries, std::vector<int32_t>(end - start, -1));
       std::map<int32_t, std::vector<CudaKeyEntry>> of_row;
       int descents = 0;
       int32_t last_row = -1;
       for (const CudaKeyEntry& e : lists[t]) {
         ASSERT_TRUE(e.first < e.end && e.end <= tiles[t].num_queries && e.row >= start && e.row < end);
-        EXPECT_EQ(e.score, -1);
-        for (int i = e.first; i < e.end; ++i) ++seen[i][e.row - start];
-        descents += e.row < last_row ? 1 : 0;
+        for (int i = e.first; i < e.end; ++i) ++seen[i][e.row - start], scores[i][e.row - start] = e.score;
+        descents += e.row < last_row && e.score < 0 ? 1 : 0;
         last_row = e.row;
         for (const CudaKeyEntry& other : of_row[e.row])
-          EXPECT_TRUE(other.end < e.first || e.end < other.first) << "ranges that should be one";
+          EXPECT_TRUE(other.end < e.first || e.end < other.first || other.score != e.score)
+              << "ranges that should be one";
         of_row[e.row].push_back(e);
       }
       EXPECT_LT(descents, terms.num_terms);
@@ -51,9 +63,15 @@ void CheckLists(const AttentionProblem& problem, const Pattern& pattern, const f
       }
       for (int i = 0; i < tiles[t].num_queries; ++i) {
         for (int32_t j = 0; j < end - start; ++j) {
-          const bool expected = i >= kept_first && i < kept_end && pattern.MaySee(query - start + i, j) &&
+          const int32_t frame = query - start + i;
+          const bool by_term = pattern.MaySee(frame, j);
+          const int32_t score =
+              selection.blocks && !by_term ? ChosenScore(selection, static_cast<int32_t>(u), frame, j) : -1;
+          const bool expected = i >= kept_first && i < kept_end && (by_term || score >= 0) &&
                                 (!threshold || problem.bias[start + j] >= *threshold);
-          ASSERT_EQ(seen[i][j], expected) << pattern.ToString() << ": query " << query - start + i << ", key " << j;
+          ASSERT_EQ(seen[i][j], expected) << pattern.ToString() << ": query " << frame << ", key " << j;
+          if (!expected) continue;
+          ASSERT_EQ(scores[i][j], score) << pattern.ToString() << ": query " << frame << ", key " << j;
         }
       }
     }
@@ -69,7 +87,10 @@ TEST(KeyListsCudaTest, IsWhatThePatternShows) {
         "strided(every=5)", "blockwise(block=16,offsets=-3;-1;1)", "blockwise(block=3,offsets=-3;-1)",
         "blockwise(block=1,offsets=-7;-5;-3;2;4;6)", "blockwise(block=200,offsets=-1)",
         "local(chunk=16,left=32)+strided(every=32,reach=960)+blockwise(block=10,offsets=-4;-2)+sliding(left=2,right=2)",
-        "sliding(left=2,right=1)+full"}) {
+        "sliding(left=2,right=1)+full", "learned(block=64,blocks=3,reach=-1,lookahead=-1)",
+        "learned(block=1,blocks=2,reach=30,lookahead=0)", "learned(block=400,blocks=1,reach=-1,lookahead=-1)",
+        "learned(block=10,blocks=5,reach=-1,lookahead=-1)+local(chunk=16,left=32)+strided(every=32,reach=200)",
+        "sliding(left=20,right=3)+learned(block=7,blocks=4,reach=20,lookahead=2)+blockwise(block=9,offsets=-4;-2)"}) {
     AttentionProblem problem({.heads = 1, .kv_heads = 1, .head_dim = 4, .lengths = {130, 1, 64, 300}, .bias = true});
     problem.AddPattern(text);
     CheckLists(problem, Pattern::Parse(text), nullptr);
@@ -84,6 +105,7 @@ TEST(KeyListsCudaTest, RandomPatterns) {
   for (int i = 0; i < 60; ++i) {
     std::string text = RandomTerm(random);
     for (int64_t n = random.Index(3); n > 0; --n) text += "+" + RandomTerm(random);
+    if (random.Chance(0.4)) text += "+" + RandomLearned(random);
     CudaListArguments unused;
     if (!AddPatternTerms(Pattern::Parse(text), &unused)) continue;
     AttentionProblem problem({.heads = 1,
@@ -160,6 +182,14 @@ TEST(KeyListsCudaTest, BadArguments) {
   EXPECT_LT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
   arguments.terms[0].chunk = 1;
   EXPECT_GT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
+  const std::vector<int64_t> blocks(2 * 7 * 2, -1);
+  arguments.selection = {blocks.data(), 7, 2, 10};
+  EXPECT_GT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
+  arguments.selection.num_blocks = 6;  // the longest utterance has 7
+  EXPECT_LT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
+  arguments.selection = {blocks.data(), 7, 2, 0};
+  EXPECT_LT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
+  arguments.selection = {};
   utterances[1].start = 69;
   EXPECT_LT(EarshotCudaAttention()->key_lists_bytes(arguments), 0);
   Pattern pattern =
