@@ -284,19 +284,28 @@ class TileBackwardPass {
     }
   }
 
-  // to: (64, ValueCells) = strip^T rows, over the blocks of queries that see any key of the block. strip: for each,
-  // (64, 16) cells of each part.
+  // to: (64, ValueCells) = strip^T rows, over the blocks of queries that see any key of each 32. strip: for each that
+  // sees any of the block, (64, 16) cells of each part.
   void MultiplyOverQueries(const float* strip, const float* rows, float* to) const {
     for (int key = 0; key < kBlockKeys; key += 2 * kGroup) {
+      Seeing seeing;
+      for (int i = 0; i < num_seen_; ++i)
+        if (seen_pairs_[i][key / (2 * kGroup)]) seeing.at[seeing.count++] = i;
       int c = 0;
-      for (; c + 32 <= value_cells_; c += 32) MultiplyColumns<2>(strip, rows, key, c, to);
-      if (c < value_cells_) MultiplyColumns<1>(strip, rows, key, c, to);
+      for (; c + 32 <= value_cells_; c += 32) MultiplyColumns<2>(strip, rows, key, c, seeing, to);
+      if (c < value_cells_) MultiplyColumns<1>(strip, rows, key, c, seeing, to);
     }
   }
+  struct Seeing {
+    int count = 0;
+    int at[kUnitQueries / kBlockQueries];  // of seen_
+  };
   template <int kColumnTiles>
-  EARSHOT_INLINE void MultiplyColumns(const float* strip, const float* rows, int key, int c, float* to) const {
+  EARSHOT_INLINE void MultiplyColumns(const float* strip, const float* rows, int key, int c, const Seeing& seeing,
+                                      float* to) const {
     MultiplyTiles<kPartsOf, 2, kColumnTiles, false>(
-        {to + key * value_cells_ + c, value_cells_, kGroup * value_cells_, kGroup}, num_seen_, [&](int i) {
+        {to + key * value_cells_ + c, value_cells_, kGroup * value_cells_, kGroup}, seeing.count, [&](int j) {
+          const int i = seeing.at[j];
           return TileOperands{{strip + static_cast<std::ptrdiff_t>(i) * kPartsOf * kStripCells + key * 16, 64,
                                kTileCells * 4, kStripCells * 4},
                               {rows + static_cast<std::ptrdiff_t>(seen_[i]) * kGroup * packed_cells_ + c,
@@ -320,13 +329,14 @@ class TileBackwardPass {
       if (visible.count == 0) continue;
       float* weights = weights_ + static_cast<std::ptrdiff_t>(num_seen_) * kPartsOf * kStripCells;
       float* grads = grads_ + static_cast<std::ptrdiff_t>(num_seen_) * kPartsOf * kStripCells;
+      bool(&seen_pairs)[2] = seen_pairs_[num_seen_];
+      seen_pairs[0] = seen_pairs[1] = false;
       seen_[num_seen_++] = block;
       if (visible.count < kBlockGroups) {
         ZeroRow(kPartsOf * kStripCells, weights);
         ZeroRow(kPartsOf * kStripCells, grads);
         ZeroRow(4 * kPartsOf * kTileCells, pairs_[0][0]);
       }
-      bool seen_pairs[2] = {};
       MultiplyGroup(visible.group[0], block, 0);
       for (int i = 0; i < visible.count; ++i) {
         if (i + 1 < visible.count) MultiplyGroup(visible.group[i + 1], block, (i + 1) % 2);
@@ -384,7 +394,8 @@ class TileBackwardPass {
   float* grad_k_ = nullptr;           // (64, ValueCells) float
   float* grad_v_ = nullptr;
   int num_seen_ = 0;
-  int seen_[kUnitQueries / kBlockQueries];
+  int seen_[kUnitQueries / kBlockQueries];                     // the blocks of queries that see any of them
+  bool seen_pairs_[kUnitQueries / kBlockQueries][2];           // any of the first and of the last 32
   alignas(64) float grad_logits_[kBlockKeys * kGroup];         // sums of each lane
   alignas(64) float logits_[2][kGroup * kBlockQueries];        // of two groups in turn
   alignas(64) float grad_weights_[2][kGroup * kBlockQueries];  // dP^T, likewise
