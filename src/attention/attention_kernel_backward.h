@@ -223,7 +223,7 @@ class BackwardPass {
         for (int i = 0; i < kMicroRows; ++i) {
 #pragma GCC unroll 4
           for (int v = 0; v < kVectors; ++v) {
-            const int at = vectors.key[v], row = first_row + r + i;
+            const int at = vectors.Key(v), row = first_row + r + i;
             const FloatVector x = sums[i][v] * scale + Load(chunk_.bias + at) - Broadcast(rows_.lse[row]);
             FloatVector weights = WeightOf(x);
             if (kCut) weights = KeepWhere(Visible(chunk_.first + at, chunk_.end + at, row), weights);
@@ -235,7 +235,7 @@ class BackwardPass {
       Multiply(grad_out_, r, values_, vectors, sums);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const int at = vectors.key[v];
+        const int at = vectors.Key(v);
         FloatVector of_keys = Load(grad_logits_ + at);
 #pragma GCC unroll 8
         for (int i = 0; i < kMicroRows; ++i) {

@@ -76,17 +76,17 @@ struct GroupVectors {
   static constexpr int kCount = kGroups * kVectorsOfGroup;
   EARSHOT_INLINE explicit GroupVectors(const int16_t* groups) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kCount; ++v) key[v] = groups[v / kVectorsOfGroup] * kGroup + v % kVectorsOfGroup * kLanes;
+    for (int g = 0; g < kGroups; ++g) first_key[g] = groups[g] * kGroup;
   }
+  static constexpr int Within(int vector) { return vector % kVectorsOfGroup * kLanes; }
+  EARSHOT_INLINE int Key(int vector) const { return first_key[vector / kVectorsOfGroup] + Within(vector); }
   // Of the packed keys, `cells` rows of 16 for a group.
   EARSHOT_INLINE void Find(const float* packed, int cells, const float* (&of_vector)[kCount]) const {
 #pragma GCC unroll 4
-    for (int v = 0; v < kCount; ++v) {
-      const int within = key[v] % kGroup;
-      of_vector[v] = packed + static_cast<std::ptrdiff_t>(key[v] - within) * cells + within;
-    }
+    for (int v = 0; v < kCount; ++v)
+      of_vector[v] = packed + static_cast<std::ptrdiff_t>(first_key[v / kVectorsOfGroup]) * cells + Within(v);
   }
-  int key[kCount];
+  int first_key[kGroups];
 };
 
 // Calls use(Together<n>, i, cut) for each n groups to compute together, from i on.

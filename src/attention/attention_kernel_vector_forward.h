@@ -47,15 +47,19 @@ struct VectorEngine {
         : vectors(groups), scale(Broadcast(arguments.scale * kLog2E)), products(from), at(begin) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        bias[v] = Load(chunk.bias + vectors.key[v]);
-        first[v] = chunk.first + vectors.key[v];
-        end[v] = chunk.end + vectors.key[v];
+        bias[v] = Load(chunk.bias + vectors.Key(v));
+        first[v] = chunk.first + vectors.Key(v);
+        end[v] = chunk.end + vectors.Key(v);
       }
     }
-    // The logits, times log2(e), of row r of the tile.
-    EARSHOT_INLINE void Logits(int r, FloatVector (&logits)[kVectors]) const {
+    // Products of a row of the tile -> logits, times log2(e).
+    EARSHOT_INLINE void ToLogits(FloatVector (&row)[kVectors]) const {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) logits[v] = Load(products + (r * kVectors + v) * kLanes) * scale + bias[v];
+      for (int v = 0; v < kVectors; ++v) row[v] = row[v] * scale + bias[v];
+    }
+    EARSHOT_INLINE void LoadProducts(int r, FloatVector (&row)[kVectors]) const {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) row[v] = Load(products + (r * kVectors + v) * kLanes);
     }
 
     GroupVectors<kGroups> vectors;
@@ -65,10 +69,11 @@ struct VectorEngine {
     int at;                 // of the strip, keys
   };
 
-  // The products of the tile and of groups -> to: (kRows, kVectors, kLanes); between() after every few steps.
-  template <int kGroups, class Between>
+  // The products of the tile and of groups: finish(r, row), a vector for each of the groups'; between() after every few
+  // steps.
+  template <int kGroups, class Between, class Finish>
   EARSHOT_INLINE void Multiply(const AttentionArguments& arguments, const KeyChunk& chunk, const int16_t* groups,
-                               float* to, Between between) {
+                               Between between, Finish finish) {
     constexpr int kVectors = GroupVectors<kGroups>::kCount;
     const int d = arguments.head_dim, steps = (d + kPair - 1) / kPair;
     const float* keys[kVectors];
@@ -96,16 +101,21 @@ struct VectorEngine {
       }
 #pragma GCC unroll 1
       for (; u < steps; ++u) AddOuter<kCell>(sums, row + u, kRowStep, keys, u * kGroup);
-      StoreSums(sums, to + r * kVectors * kLanes, kVectors * kLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kMicroRows; ++i) finish(r + i, sums[i]);
     }
   }
+  template <int kVectors>
+  static EARSHOT_INLINE void StoreRow(const FloatVector (&row)[kVectors], float* to) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) Store(row[v], to + v * kLanes);
+  }
 
-  // Weights of row r of the tile -> strip.
-  template <bool kOffset, bool kCut, int kGroups>
-  EARSHOT_INLINE void WeighRow(const Weighing<kGroups>& of, const Tile& tile, const float* offsets, int r) {
-    constexpr int kVectors = Weighing<kGroups>::kVectors;
-    FloatVector weights[kVectors];
-    of.Logits(r, weights);
+  // Weights of row r of the tile -> strip. weights: the products.
+  template <bool kOffset, bool kCut, int kGroups, int kVectors>
+  EARSHOT_INLINE void WeighProducts(const Weighing<kGroups>& of, const Tile& tile, const float* offsets, int r,
+                                    FloatVector (&weights)[kVectors]) {
+    of.ToLogits(weights);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       if (kOffset) weights[v] = weights[v] - offsets[r];
@@ -117,6 +127,13 @@ struct VectorEngine {
     for (int v = 1; v < kVectors; ++v) sum = sum + weights[v];
     row_sums[r] = row_sums[r] + sum;
     StoreWeights(weights, strip + r * kStripStep, of.at);
+  }
+
+  template <bool kOffset, bool kCut, int kGroups>
+  EARSHOT_INLINE void WeighRow(const Weighing<kGroups>& of, const Tile& tile, const float* offsets, int r) {
+    FloatVector row[Weighing<kGroups>::kVectors];
+    of.LoadProducts(r, row);
+    WeighProducts<kOffset, kCut>(of, tile, offsets, r, row);
   }
 
   template <int kVectors>
@@ -146,12 +163,37 @@ struct VectorEngine {
 
   // Weights of the tile and of `count` groups -> strip.
   template <bool kOffset>
-  EARSHOT_INLINE void Weigh(const AttentionArguments& arguments, const KeyChunk& chunk, const int16_t* groups,
-                            const bool* cut, int count, const Tile& tile, const float* offsets, Prefetch& prefetch) {
+  EARSHOT_INLINE void WeighAtOnce(const AttentionArguments& arguments, const KeyChunk& chunk, const int16_t* groups,
+                                  const bool* cut, int count, const Tile& tile, const float* offsets,
+                                  Prefetch& prefetch) {
+    constexpr int kVectors = GroupVectors<1>::kCount;
+    for (int i = 0; i < count; ++i) {
+      prefetch.Step();
+      const Weighing<1> of(arguments, chunk, groups + i, i * kGroup, nullptr);
+      const auto multiply = [&]<bool kCut>() {
+        Multiply<1>(
+            arguments, chunk, groups + i, [] {},
+            [&](int r, FloatVector(&row)[kVectors]) { WeighProducts<kOffset, kCut>(of, tile, offsets, r, row); });
+      };
+      if (cut[i]) {
+        multiply.template operator()<true>();
+      } else {
+        multiply.template operator()<false>();
+      }
+    }
+  }
+  // The same with the exponentials between the products.
+  template <bool kOffset>
+  EARSHOT_INLINE void WeighBetween(const AttentionArguments& arguments, const KeyChunk& chunk, const int16_t* groups,
+                                   const bool* cut, int count, const Tile& tile, const float* offsets,
+                                   Prefetch& prefetch) {
     // Of all blocks but the last.
     using Full = Weighing<kGroupsAtOnce>;
     const auto multiply = [&]<int kGroups>(Together<kGroups>, int i, auto between) {
-      Multiply<kGroups>(arguments, chunk, groups + i, products[i / kGroupsAtOnce % 2], between);
+      constexpr int kVectors = GroupVectors<kGroups>::kCount;
+      float* to = products[i / kGroupsAtOnce % 2];
+      Multiply<kGroups>(arguments, chunk, groups + i, between,
+                        [&](int r, const FloatVector(&row)[kVectors]) { StoreRow(row, to + r * kVectors * kLanes); });
     };
     const auto weighing = [&]<int kGroups>(Together<kGroups>, int i) {
       return Weighing<kGroups>(arguments, chunk, groups + i, i * kGroup, products[i / kGroupsAtOnce % 2]);
@@ -210,7 +252,11 @@ struct VectorEngine {
     for (int start = 0; start < visible.count; start += kStripGroups) {
       const int count = Least(kStripGroups, visible.count - start);
       const int16_t* groups = visible.group + start;
-      Weigh<kOffset>(arguments, chunk, groups, visible.cut + start, count, tile, sums.offsets, prefetch);
+      if constexpr (kInterleaves) {
+        WeighBetween<kOffset>(arguments, chunk, groups, visible.cut + start, count, tile, sums.offsets, prefetch);
+      } else {
+        WeighAtOnce<kOffset>(arguments, chunk, groups, visible.cut + start, count, tile, sums.offsets, prefetch);
+      }
       int c = 0;
       for (; c + kValueVectors * kLanes <= value_cells; c += kValueVectors * kLanes)
         AddValueColumns<kValueVectors>(chunk, groups, count, value_cells, c, sums.fresh && start == 0, sums.out);
@@ -225,16 +271,17 @@ struct VectorEngine {
                                         const VisibleGroups& visible, const Tile& tile, const TileSums& sums) {
     for (int r = 0; r < rows; ++r) row_sums[r] = Broadcast(sums.offsets[r]);
     for (int j = 0; j < visible.count; ++j) {
-      Multiply<1>(arguments, chunk, visible.group + j, products[0], [] {});
-      const Weighing<1> of(arguments, chunk, visible.group + j, 0, products[0]);
-      for (int r = 0; r < rows; ++r) {
-        FloatVector logits[kVectorsOfGroup];
-        of.Logits(r, logits);
-        for (int v = 0; v < kVectorsOfGroup; ++v) {
-          const IntVector seen = Visible(of.first[v], of.end[v], tile.first_row + r);
-          row_sums[r] = Max(row_sums[r], seen ? logits[v] : Broadcast(-kInfinity));
-        }
-      }
+      const Weighing<1> of(arguments, chunk, visible.group + j, 0, nullptr);
+      Multiply<1>(
+          arguments, chunk, visible.group + j, [] {},
+          [&](int r, FloatVector(&row)[kVectorsOfGroup]) {
+            of.ToLogits(row);
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectorsOfGroup; ++v) {
+              const IntVector seen = Visible(of.first[v], of.end[v], tile.first_row + r);
+              row_sums[r] = Max(row_sums[r], seen ? row[v] : Broadcast(-kInfinity));
+            }
+          });
     }
     for (int r = 0; r < rows; ++r) sums.offsets[r] = Largest(row_sums[r]);
   }
