@@ -24,7 +24,6 @@
 #include <string>
 #include <vector>
 
-#include "src/base/allocator.h"
 #include "src/base/error.h"
 #include "src/nn/encoder.h"
 #include "src/nn/linear.h"
@@ -153,7 +152,6 @@ json Memory(const Command& c) {
   at::set_num_threads(c.threads);
   const std::shared_ptr<Encoder> encoder = MakeEncoder(c.type, c.gate_drop > 0);
   const torch::Tensor features = MakeFeatures(c);
-  earshot::ReturnFreedMemory();  // else what packing left would hide what comes next
   const int64_t before = ProcessBytes("VmRSS");
   std::ofstream("/proc/self/clear_refs") << 5;  // the peak so far, that of packing, is forgotten
   if (c.compute) Run(*encoder, c, features);
@@ -164,7 +162,6 @@ json Memory(const Command& c) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  earshot::KeepFreedMemory();  // as the program does
   try {
     if (argc == 3 && std::string(argv[1]) == "--memory") {
       std::cout << Memory(Parse(argv[2])) << std::endl;

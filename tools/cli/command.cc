@@ -10,7 +10,6 @@
 #include <string_view>
 #include <system_error>
 
-#include "src/base/allocator.h"
 #include "src/base/error.h"
 #include "src/base/log.h"
 #include "src/base/nearest.h"
@@ -70,7 +69,6 @@ int Fail(std::string_view what) {
 }  // namespace
 
 int RunProgram(int argc, const char* const* argv, const std::vector<AddCommand>& commands) {
-  KeepFreedMemory();
   CLI::App app("Earshot: speech recognition with hybrid attention.", "earshot");
   try {
     app.set_version_flag("--version", "earshot " EARSHOT_VERSION);
