@@ -30,6 +30,7 @@ struct Tile {
   int first_row = 0, end_row = 0;  // of the unit; end_row - first_row may be less than kRows
 };
 
+// What is done once a tile or a chunk is kept out of line: in one function with the rest, all of it lacks registers.
 template <class Engine>
 class ForwardPass {
  public:

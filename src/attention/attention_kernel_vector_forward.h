@@ -138,10 +138,10 @@ struct VectorEngine {
 
   template <int kVectors>
   static EARSHOT_INLINE void StoreWeights(const FloatVector (&weights)[kVectors], float* row, int key) {
-    int v = 0;
 #if defined(__AVX512BF16__)
     if (kCell == Cell::kShorts) {
       auto* to = reinterpret_cast<uint16_t*>(row) + key;
+      int v = 0;
 #pragma GCC unroll 2
       for (; v + 2 <= kVectors; v += 2) {
         const __m512bh shorts =
@@ -152,8 +152,7 @@ struct VectorEngine {
       return;
     }
 #endif
-#pragma GCC unroll 4
-    for (; v < kVectors; ++v) Store(weights[v], row + key + v * kLanes);
+    StoreRow(weights, row + key);
   }
 
   template <bool kOffset, bool kCut, int kGroups>

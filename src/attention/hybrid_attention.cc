@@ -106,10 +106,11 @@ bool HasCpuKernels(const AttentionInputs& in) {
 Tensor HybridAttention(const AttentionInputs& in, const AttentionPlan& plan) {
   CheckShapes(in, plan);
   if (in.q.numel() == 0 || plan.num_rows == 0) return torch::zeros_like(in.q);
+  if (HasCpuKernels(in)) return HybridAttentionCpu(in, plan);
   if (HasCudaKernels(in)) return HybridAttentionCuda(in, plan);
-  AttentionInputs on_host = in;  // what was chosen: the others make their lists there
+  AttentionInputs on_host = in;
   if (in.selection.defined()) on_host.selection = in.selection.to(torch::kCPU);
-  return HasCpuKernels(in) ? HybridAttentionCpu(on_host, plan) : HybridAttentionGathered(on_host, plan);
+  return HybridAttentionGathered(on_host, plan);
 }
 
 }  // namespace earshot

@@ -37,6 +37,11 @@ struct ListProblem {
   CudaKeyEntry* entries;
 };
 
+// Whether the gate leaves the row in the lists.
+__device__ __forceinline__ bool KeepsRow(const ListProblem& p, int32_t row) {
+  return !p.row_values || p.row_values[row] >= p.threshold;
+}
+
 // Positions [first, end) that queries [query, query + count) see by the term, those that are no multiple of step
 // included; first is one.
 __host__ __device__ __forceinline__ Run PositionsOf(const CudaTerm& term, int32_t query, int32_t count,
@@ -99,9 +104,8 @@ __device__ __forceinline__ void ForUnseenRuns(const ListProblem& p, int32_t posi
 // A row of a selected block, for a block of queries of the tile.
 struct SelectedRow {
   int32_t position = 0;
-  int32_t first = 0, end = 0;  // queries of the tile
+  int32_t first = 0, end = 0;  // queries of the tile; none where there is no such row
   int32_t score = 0;
-  bool there = false;
 };
 
 // How many rows a tile's blocks of queries may have selected.
@@ -116,8 +120,9 @@ __device__ __forceinline__ SelectedRow SelectedAt(const CudaSelection& s, int32_
   row.score = (span.index * s.num_blocks + block) * s.chosen + place % s.chosen;
   const int64_t chosen = s.blocks[row.score];
   if (chosen < 0 || chosen > span.utterance.length / s.block) return row;
-  row.position = static_cast<int32_t>(chosen) * s.block + index % s.block;
-  row.there = row.position < span.utterance.length;
+  const int32_t position = static_cast<int32_t>(chosen) * s.block + index % s.block;
+  if (position >= span.utterance.length) return row;
+  row.position = position;
   row.first = Max(block * s.block - query, 0), row.end = Min((block + 1) * s.block - query, count);
   return row;
 }
@@ -182,7 +187,7 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
     for (int32_t begin = 0; begin < candidates; begin += kListThreads) {
       const int32_t index = begin + static_cast<int32_t>(threadIdx.x);
       const int32_t position = index < candidates ? first + index * term.step : 0, row = span.start + position;
-      bool listed = index < candidates && (!p.row_values || p.row_values[row] >= p.threshold);
+      bool listed = index < candidates && KeepsRow(p, row);
       for (int u = 0; u < t && listed; ++u) {
         const Run earlier = QueriesOf(p.terms[u], position, query, count);
         listed = earlier.first >= earlier.end;
@@ -207,7 +212,7 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
     const int32_t index = begin + static_cast<int32_t>(threadIdx.x);
     const SelectedRow found = index < selected ? SelectedAt(p.selection, index, of_tile, query, count) : SelectedRow{};
     const int32_t row = span.start + found.position;
-    const bool listed = found.there && (!p.row_values || p.row_values[row] >= p.threshold);
+    const bool listed = found.first < found.end && KeepsRow(p, row);
     const int32_t first = Max(found.first, kept.first), end = listed ? Min(found.end, kept.end) : 0;
     int runs = 0;
     ForUnseenRuns(p, found.position, query, first, end, [&](const Run&) { ++runs; });
@@ -223,7 +228,7 @@ __global__ void ListKernel(const __grid_constant__ ListProblem p) {
   for (int32_t begin = also_begin; begin < also_end; begin += kListThreads) {
     const int32_t index = begin + static_cast<int32_t>(threadIdx.x);
     const CudaKeyEntry entry = index < also_end ? p.also_entries[index] : CudaKeyEntry{};
-    const bool listed = index < also_end && (!p.row_values || p.row_values[entry.row] >= p.threshold);
+    const bool listed = index < also_end && KeepsRow(p, entry.row);
     output.Add(listed ? 1 : 0);
     if (kFill && listed) output.Write(entry);
   }
