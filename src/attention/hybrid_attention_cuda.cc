@@ -60,6 +60,8 @@ struct Lists {
   CudaKeyLists by_query;
   CudaTransposedLists by_key;
   bool has_by_key = false;
+  CudaWindow window;  // where one term alone made them, of these utterances
+  std::vector<CudaUtterance> utterances;
   std::vector<Tensor> memory;
 };
 
@@ -166,6 +168,11 @@ Lists MakeLists(const AttentionInputs& in, const AttentionPlan& plan, PlanLists&
   result.memory = {DeviceBytes(table.key_lists_bytes(arguments), in.q.device()), known.on_device, selection};
   result.memory.insert(result.memory.end(), host.memory.begin(), host.memory.end());
   CheckCuda(table.build_key_lists(arguments, result.memory[0].data_ptr(), &result.by_query, stream), "attention lists");
+  if (arguments.num_terms == 1 && !arguments.selection.blocks && !arguments.row_values) {
+    result.utterances = known.utterances;
+    result.window = {arguments.terms[0], arguments.num_utterances, result.utterances.data(),
+                     arguments.device_utterances};
+  }
   return result;
 }
 
@@ -309,8 +316,7 @@ class Function : public torch::autograd::Function<Function> {
     CudaGradientArguments a;
     a.forward = call.Arguments(saved->lists->by_query, s[5], s[6]);
     const int64_t scores = call.scores.defined() ? call.scores.numel() : 0;
-    a.transposed = ByKey(*saved->lists, *saved->plan.lists, a.forward.num_keys, static_cast<int32_t>(scores),
-                         in.q.device(), call.stream);
+    a.window = saved->lists->window;
     const Tensor grad_q = EmptyFrames(call.q, AllInTiles(in, saved->plan));
     const Tensor grad_k = EmptyFrames(call.k, true), grad_v = EmptyFrames(call.v, true);  // every row is written
     const int64_t kv_heads = call.k.size(1), rows = a.forward.num_keys;
@@ -327,6 +333,10 @@ class Function : public torch::autograd::Function<Function> {
     }
     a.grad_out = View(grad_out);
     a.grad_q = MutableView(grad_q), a.grad_k = MutableView(grad_k), a.grad_v = MutableView(grad_v);
+    if (!table.takes_window(a)) {
+      a.transposed = ByKey(*saved->lists, *saved->plan.lists, a.forward.num_keys, static_cast<int32_t>(scores),
+                           in.q.device(), call.stream);
+    }
     const Tensor memory = DeviceBytes(table.backward_bytes(a), in.q.device());
     CheckCuda(table.backward(a, memory.data_ptr(), call.stream), "the gradients of attention");
     return {grad_q,

@@ -59,38 +59,22 @@ int Forward(const CudaAttentionArguments& arguments, void* stream) {
   return RunForward(ProblemOf(arguments), stream);
 }
 
-int Check(const CudaGradientArguments& a) {
+int Check(const CudaGradientArguments& a, bool by_window) {
   EARSHOT_CUDA_TRY(Check(a.forward));
   const bool no_queries = a.forward.num_queries > 0 && (!a.forward.lse || !a.grad_out.data || !a.grad_q.data);
   const bool no_keys = a.forward.num_keys > 0 && (!a.grad_k.data || !a.grad_v.data);
   if (no_queries || no_keys) return kNullPointer;
   if (!InRange(a.grad_out) || !InRange(a.grad_q) || !InRange(a.grad_k) || !InRange(a.grad_v)) return kStrideOutOfRange;
   const CudaTransposedLists& t = a.transposed;
-  if (a.forward.num_keys > 0 && (!t.row_order || !t.segment_offsets)) return kNullPointer;
+  if (!by_window && a.forward.num_keys > 0 && (!t.row_order || !t.segment_offsets)) return kNullPointer;
   if (a.grad_scores && (a.num_scores < 0 || !a.forward.scores || !t.score_offsets)) return kNoScores;
   return 0;
 }
 
-// What the backward pass keeps in memory while it runs.
-int64_t LayOut(const CudaGradientArguments& a, void* memory, GradientProblem* problem) {
-  Carver carver(memory);
-  problem->statistics = carver.Take<Pair32>(static_cast<int64_t>(a.forward.heads) * a.forward.num_queries);
-  problem->entry_gradients = nullptr;
-  if (a.grad_scores) problem->entry_gradients = carver.Take<float>(a.forward.kv_heads * a.forward.lists.capacity);
-  return carver.bytes();
-}
-
-int64_t BackwardBytes(const CudaGradientArguments& arguments) {
-  EARSHOT_CUDA_TRY(Check(arguments));
-  GradientProblem problem;
-  return LayOut(arguments, nullptr, &problem);
-}
-
-int Backward(const CudaGradientArguments& a, void* memory, void* stream) {
-  EARSHOT_CUDA_TRY(Check(a));
-  GradientProblem problem;
+GradientProblem ProblemOf(const CudaGradientArguments& a) {
+  GradientProblem problem = {};
   problem.forward = ProblemOf(a.forward);
-  problem.transposed = a.transposed;
+  problem.transposed = a.transposed, problem.window = a.window;
   problem.grad_out = a.grad_out;
   problem.grad_q = a.grad_q, problem.grad_k = a.grad_k, problem.grad_v = a.grad_v;
   problem.grad_bias = a.grad_bias, problem.bias_stride = a.bias_stride;
@@ -98,7 +82,37 @@ int Backward(const CudaGradientArguments& a, void* memory, void* stream) {
   problem.fast_grad_out = Aligned(a.grad_out) && a.forward.head_dim % 8 == 0;
   problem.fast_grad_q = Aligned(a.grad_q), problem.fast_grad_k = Aligned(a.grad_k);
   problem.fast_grad_v = Aligned(a.grad_v);
-  if (LayOut(a, memory, &problem) > 0 && !memory) return kNullPointer;
+  return problem;
+}
+
+bool TakesWindow(const CudaGradientArguments& a) { return HopperTakesWindow(ProblemOf(a)); }
+
+// What the backward pass keeps in memory while it runs.
+int64_t LayOut(void* memory, bool by_window, GradientProblem* problem) {
+  const CudaAttentionArguments& a = problem->forward.arguments;
+  Carver carver(memory);
+  if (by_window) {
+    problem->window_runs = carver.Take<WindowRun>(CountWindowRuns(*problem));
+  } else {
+    problem->statistics = carver.Take<Pair32>(static_cast<int64_t>(a.heads) * a.num_queries);
+    if (problem->grad_scores) problem->entry_gradients = carver.Take<float>(a.kv_heads * a.lists.capacity);
+  }
+  return carver.bytes();
+}
+
+int64_t BackwardBytes(const CudaGradientArguments& arguments) {
+  GradientProblem problem = ProblemOf(arguments);
+  const bool by_window = HopperTakesWindow(problem);
+  EARSHOT_CUDA_TRY(Check(arguments, by_window));
+  return LayOut(nullptr, by_window, &problem);
+}
+
+int Backward(const CudaGradientArguments& a, void* memory, void* stream) {
+  GradientProblem problem = ProblemOf(a);
+  const bool by_window = HopperTakesWindow(problem);
+  EARSHOT_CUDA_TRY(Check(a, by_window));
+  if (LayOut(memory, by_window, &problem) > 0 && !memory) return kNullPointer;
+  if (by_window) return RunHopperWindowGradients(problem, stream);
   if (HopperTakes(problem)) {
     EARSHOT_CUDA_TRY(RunHopperQueryGradients(problem, stream));
     EARSHOT_CUDA_TRY(RunHopperKeyGradients(problem, stream));
@@ -142,6 +156,7 @@ extern "C" __attribute__((visibility("default"))) const earshot::CudaAttentionTa
       .transposed_lists_bytes = earshot::cuda::TransposedListsBytes,
       .build_transposed_lists = earshot::cuda::BuildTransposedLists,
       .forward = earshot::cuda::Forward,
+      .takes_window = earshot::cuda::TakesWindow,
       .backward_bytes = earshot::cuda::BackwardBytes,
       .backward = earshot::cuda::Backward,
       .message = earshot::cuda::Message,

@@ -27,7 +27,7 @@
 
 namespace earshot {
 
-inline constexpr int32_t kCudaAttentionVersion = 4;
+inline constexpr int32_t kCudaAttentionVersion = 5;
 // Queries of a tile at most.
 inline constexpr int32_t kCudaTileQueries = 128;
 inline constexpr int32_t kCudaMaxTerms = 16;
@@ -195,13 +195,22 @@ struct CudaTransposeArguments {
   int32_t num_scores = 0;  // 0: gradients of scores are not wanted
 };
 
+// What lists that one term alone made say of themselves: for some of them there is a kernel that goes by that.
+struct CudaWindow {
+  CudaTerm term;
+  int32_t num_utterances = 0;  // as in CudaListArguments; 0: the lists are of another kind
+  const CudaUtterance* host_utterances = nullptr;
+  const CudaUtterance* device_utterances = nullptr;
+};
+
 struct CudaGradientArguments {
   CudaAttentionArguments forward;  // out and lse as the forward pass wrote them
-  CudaTransposedLists transposed;
-  CudaConstHeads grad_out;     // of the forward type, as those below
-  CudaHeads grad_q;            // rows of queries that are in no tile are left as they are
-  CudaHeads grad_k, grad_v;    // every row is written; zeros where nobody looks
-  float* grad_bias = nullptr;  // (kv_heads, bias_stride), every row written; null: not wanted
+  CudaWindow window;
+  CudaTransposedLists transposed;  // need not be there where takes_window() says so
+  CudaConstHeads grad_out;         // of the forward type, as those below
+  CudaHeads grad_q;                // rows of queries that are in no tile are left as they are
+  CudaHeads grad_k, grad_v;        // every row is written; zeros where nobody looks
+  float* grad_bias = nullptr;      // (kv_heads, bias_stride), every row written; null: not wanted
   int64_t bias_stride = 0;
   float* grad_scores = nullptr;  // (kv_heads, scores_stride), every score written; null: not wanted
   int64_t scores_stride = 0;
@@ -220,6 +229,8 @@ struct CudaAttentionTable {
   int (*build_transposed_lists)(const CudaTransposeArguments& arguments, void* memory, CudaTransposedLists* lists,
                                 void* stream);
   int (*forward)(const CudaAttentionArguments& arguments, void* stream);
+  // Whether backward goes by the window, without transposed lists.
+  bool (*takes_window)(const CudaGradientArguments& arguments);
   // Bytes of device memory, aligned to 256, that backward needs while it runs.
   int64_t (*backward_bytes)(const CudaGradientArguments& arguments);
   int (*backward)(const CudaGradientArguments& arguments, void* memory, void* stream);

@@ -4,12 +4,18 @@
 //   dq_i = scale sum_e dS_ie k_e,   dk_e = scale sum_i dS_ie q_i,   dv_e = sum_i P_ie dO_i,   dbias_e = sum_i dS_ie
 //
 // One kernel goes by tiles of queries and writes dq, the other by tiles of keys and writes the rest; each recomputes P,
-// and nobody adds to what another block wrote.
+// and nobody adds to what another block wrote. Windows have a kernel of their own.
 #pragma once
 
 #include "src/attention/cuda/key_stream.cuh"
 
 namespace earshot::cuda {
+
+// Pairs [first_pair, end_pair) of tiles of 64 keys of an utterance, counted from its beginning.
+struct alignas(16) WindowRun {
+  int32_t start, length;  // of the utterance
+  int32_t first_pair, end_pair;
+};
 
 struct GradientProblem {
   Problem forward;
@@ -26,6 +32,9 @@ struct GradientProblem {
   Pair32* statistics;
   // (kv_heads, lists.capacity): the gradient of each score by transposed entry. Null: not wanted.
   float* entry_gradients;
+  // Of the kernel for windows (window_gradients_hopper.cuh), which needs neither the lists nor the statistics.
+  CudaWindow window;
+  WindowRun* window_runs;
 };
 
 // A logit becomes P, and dP becomes dS; lse to base 2 and D are the query's.

@@ -15,7 +15,7 @@ struct Hopper {
   static constexpr int kStages = 3;
   static constexpr int kTileElements = kTile * kDim, kTileBytes = 2 * kTileElements;
   static constexpr int64_t kAlignment = 1024;
-  static constexpr int kStagingBytes = kGroupRows * TileShape<kDim>::kPitch * 2;  // of a warp, for WriteRounded
+  static constexpr int kStagingBytes = kRoundedBytes<kDim>;  // of a warp
   static constexpr int64_t kStaging = int64_t{kGroups} * kGroupWarps * kStagingBytes;
 
   // Registers of a thread that computes, and of one that brings, in eights. What all take must be what all were started
@@ -37,14 +37,14 @@ struct Hopper {
   static __device__ __forceinline__ int BringingWarp() { return Warp() - kComputing / kWarp; }
 };
 
-// Buffers of shared memory that come round: `index` counts them from 0. One warp fills a buffer, others empty it.
+// Buffers of shared memory that come round: `index` counts them from 0. Some warps fill a buffer, others empty it.
 template <int kCount>
 class HopperRing {
  public:
-  // By one thread, before a barrier of the block: this many warps empty each buffer.
-  __device__ __forceinline__ void Init(int emptying_warps) {
+  // By one thread, before a barrier of the block: this many warps empty each buffer, and fill it.
+  __device__ __forceinline__ void Init(int emptying_warps, int filling_warps = 1) {
     for (int i = 0; i < kCount; ++i) {
-      InitPhases(full_ + i, 1);
+      InitPhases(full_ + i, filling_warps);
       InitPhases(free_ + i, emptying_warps);
     }
   }

@@ -45,6 +45,10 @@ bool HopperTakes(const GradientProblem& problem);
 int RunHopperForward(const Problem& problem, void* stream);
 int RunHopperQueryGradients(const GradientProblem& problem, void* stream);
 int RunHopperKeyGradients(const GradientProblem& problem, void* stream);
+// Whether it takes the problem by its window, how many runs that makes, and all gradients at once.
+bool HopperTakesWindow(const GradientProblem& problem);
+int64_t CountWindowRuns(const GradientProblem& problem);
+int RunHopperWindowGradients(const GradientProblem& problem, void* stream);
 
 // Carves arrays out of a block of memory, or, without memory, counts what they would need.
 class Carver {

@@ -216,9 +216,9 @@ __device__ __forceinline__ void BeginProducts() { asm volatile("wgmma.fence.sync
                ", b, p, 1, 1, " behind ";\n}\n"                                                                \
                : sums(c)                                                                                       \
                : __VA_ARGS__)
-#define EARSHOT_TILES(columns, element, sums, names, a_name, b_name, adds_name)                                        \
+#define EARSHOT_TILES(columns, element, sums, names, a_name, b_name, adds_name, transposed)                            \
   EARSHOT_PRODUCT(columns, element, sums, names, EARSHOT_DESCRIPTOR("a", a_name) EARSHOT_DESCRIPTOR("b", b_name), "a", \
-                  adds_name, "0, 0", "r"(a), "r"(b), "r"(adds ? 1 : 0))
+                  adds_name, transposed, "r"(a), "r"(b), "r"(adds ? 1 : 0))
 
 // c (64, n) = a (64, 16) b (16, n), or += where `adds`, n = 64 or 32; a warp has 16 rows of c, as of Mma. In the
 // background until WaitProducts. Here rows of the tiles are rows of a and columns of b, 16 of their elements from the
@@ -226,17 +226,27 @@ __device__ __forceinline__ void BeginProducts() { asm volatile("wgmma.fence.sync
 template <class T>
 __device__ __forceinline__ void MultiplyTiles(float (&c)[8][4], uint32_t a, uint32_t b, bool adds) {
   if constexpr (T::kIsBFloat16) {
-    EARSHOT_TILES("64", "bf16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34");
+    EARSHOT_TILES("64", "bf16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34", "0, 0");
   } else {
-    EARSHOT_TILES("64", "f16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34");
+    EARSHOT_TILES("64", "f16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34", "0, 0");
   }
 }
 template <class T>
 __device__ __forceinline__ void MultiplyTiles(float (&c)[4][4], uint32_t a, uint32_t b, bool adds) {
   if constexpr (T::kIsBFloat16) {
-    EARSHOT_TILES("32", "bf16", EARSHOT_SUMS16, EARSHOT_NAMES16, "%16", "%17", "%18");
+    EARSHOT_TILES("32", "bf16", EARSHOT_SUMS16, EARSHOT_NAMES16, "%16", "%17", "%18", "0, 0");
   } else {
-    EARSHOT_TILES("32", "f16", EARSHOT_SUMS16, EARSHOT_NAMES16, "%16", "%17", "%18");
+    EARSHOT_TILES("32", "f16", EARSHOT_SUMS16, EARSHOT_NAMES16, "%16", "%17", "%18", "0, 0");
+  }
+}
+// += where rows of the tiles are columns of a and rows of b.
+template <class T>
+__device__ __forceinline__ void AddTransposedTile(float (&c)[8][4], uint32_t a, uint32_t b) {
+  constexpr bool adds = true;
+  if constexpr (T::kIsBFloat16) {
+    EARSHOT_TILES("64", "bf16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34", "1, 1");
+  } else {
+    EARSHOT_TILES("64", "f16", EARSHOT_SUMS32, EARSHOT_NAMES32, "%32", "%33", "%34", "1, 1");
   }
 }
 // Here a comes from registers, and rows of the tile are rows of b, 16 of them from the descriptor on.

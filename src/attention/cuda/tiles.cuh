@@ -315,6 +315,14 @@ __device__ __forceinline__ float RowMax(float value) {
   return Greater(value, __shfl_xor_sync(kAllLanes, value, 2));
 }
 
+// Where WriteRounded puts a chunk: rows of 64 elements with the swizzle, others behind one another with a gap.
+template <int kPad>
+inline constexpr int kRoundedBytes = kGroupRows*(kPad == 64 ? 64 : TileShape<kPad>::kPitch) * 2;
+template <int kPad>
+__device__ __forceinline__ int RoundedChunk(int row, int chunk) {
+  return kPad == 64 ? SwizzledChunk(row, chunk) : row * TileShape<kPad>::kPitch + chunk * 8;
+}
+
 // Writes 16 rows of sums of the warp, times low_scale and high_scale for rows lane / 4 and lane / 4 + 8, to rows
 // row_of(0..15) of one head, none where it is negative; in chunks of 8 channels, which are aligned. `staging`: shared
 // memory for 16 rows of kPitch elements. All lanes must be here.
@@ -322,16 +330,18 @@ template <class T, int kPad, class RowOf>
 __device__ __forceinline__ void WriteRounded(const float (&sums)[kPad / 8][4], float low_scale, float high_scale,
                                              void* staging, const CudaHeads& heads, int head, int head_dim,
                                              RowOf row_of) {
-  constexpr int kPitch = TileShape<kPad>::kPitch, kChunks = kPad / 8;
+  constexpr int kChunks = kPad / 8;
   const int lane = threadIdx.x % kWarp;
   const MutableRows rows = HeadOf(heads, head);
   auto* rounded = static_cast<uint16_t*>(staging);
   __syncwarp();
   EARSHOT_UNROLL
   for (int n = 0; n < kPad / 8; ++n) {
-    auto* to = reinterpret_cast<uint32_t*>(rounded + lane / 4 * kPitch + n * 8 + lane % 4 * 2);
-    SharedStore(to, PackPair<T>(sums[n][0] * low_scale, sums[n][1] * low_scale));
-    SharedStore(to + 8 * kPitch / 2, PackPair<T>(sums[n][2] * high_scale, sums[n][3] * high_scale));
+    const auto at = [&](int row) {
+      return reinterpret_cast<uint32_t*>(rounded + RoundedChunk<kPad>(row, n) + lane % 4 * 2);
+    };
+    SharedStore(at(lane / 4), PackPair<T>(sums[n][0] * low_scale, sums[n][1] * low_scale));
+    SharedStore(at(lane / 4 + 8), PackPair<T>(sums[n][2] * high_scale, sums[n][3] * high_scale));
   }
   __syncwarp();
   constexpr int kTurns = kGroupRows * kChunks / kWarp;
@@ -342,7 +352,7 @@ __device__ __forceinline__ void WriteRounded(const float (&sums)[kPad / 8][4], f
   for (int turn = 0; turn < kTurns; ++turn) {
     const int index = turn * kWarp + lane, r = index / kChunks;
     targets[turn] = row_of(r);
-    chunks[turn] = SharedLoad(reinterpret_cast<const Octet16*>(rounded + r * kPitch + index % kChunks * 8));
+    chunks[turn] = SharedLoad(reinterpret_cast<const Octet16*>(rounded + RoundedChunk<kPad>(r, index % kChunks)));
   }
   EARSHOT_UNROLL
   for (int turn = 0; turn < kTurns; ++turn) {

@@ -19,6 +19,10 @@ void CheckBoth(AttentionProblem& problem) {
   EXPECT_LT(problem.ForwardError(), tolerance) << problem.worst;
   problem.Backward();
   EXPECT_LT(problem.BackwardError(), 1.5 * tolerance) << problem.worst;
+  if (!problem.GoesByWindow()) return;
+  problem.gradients.window = {};
+  problem.Backward();
+  EXPECT_LT(problem.BackwardError(), 1.5 * tolerance) << problem.worst;
 }
 
 TEST(AttentionCudaTest, LengthsRoundTheTiles) {
@@ -95,6 +99,50 @@ TEST(AttentionCudaTest, MemoryWithoutAlignment) {
   for (const bool rotary : {false, true}) {
     AttentionProblem problem({.head_dim = 64, .lengths = {70}, .rotary = rotary, .padding = 3});
     problem.AddPattern("full");
+    CheckBoth(problem);
+  }
+}
+
+// A window of their own in front of each query or behind it, in chunks or not, and utterances that end anywhere in a
+// pair of tiles of keys, or in runs of several pairs.
+TEST(AttentionCudaTest, Windows) {
+  for (const int multiprocessors : {1, 7}) {
+#if !defined(EARSHOT_CUDA_ON_DEVICE)
+    const OnDevice device(true, multiprocessors);
+#endif
+    for (const std::string pattern :
+         {"sliding(left=128,right=128)", "sliding(left=20,right=0)", "sliding(left=0,right=250)",
+          "local(chunk=16,left=64,lookahead=0)", "local(chunk=100,left=60,lookahead=9)", "full(causal=true)"}) {
+      const bool one = multiprocessors == 1;
+      AttentionProblem problem(
+          {.element = one ? CudaElement::kBFloat16 : CudaElement::kFloat16,
+           .head_dim = one ? 64 : 40,
+           .lengths = pattern[0] == 'f' ? std::vector<int32_t>{130, 256} : std::vector<int32_t>{1, 64, 129, 600},
+           .gap = 3,
+           .bias = one});
+      // Rows of queries in no utterance are left as they are, those of keys become zeros.
+      problem.out.assign(problem.out.size(), 0);
+      problem.lse.assign(problem.lse.size(), -INFINITY);
+      const size_t fused = problem.gradients.grad_q.frame_stride;
+      for (size_t i = 0; i < problem.grad_projection.size(); ++i)
+        if (i % fused < fused / 3) problem.grad_projection[i] = 0;
+      problem.AddPattern(pattern);
+      SCOPED_TRACE(pattern);
+#if !defined(EARSHOT_CUDA_ON_DEVICE)
+      EXPECT_TRUE(problem.GoesByWindow());
+#endif
+      CheckBoth(problem);
+    }
+  }
+}
+
+// What the kernel for windows can't take.
+TEST(AttentionCudaTest, TooWideForTheKernelOfWindows) {
+  for (const char* pattern : {"sliding(left=200,right=100)", "full", "strided(every=4)", "local(chunk=512,left=0)"}) {
+    AttentionProblem problem({.lengths = {600}});
+    problem.AddPattern(pattern);
+    SCOPED_TRACE(pattern);
+    EXPECT_FALSE(problem.GoesByWindow());
     CheckBoth(problem);
   }
 }

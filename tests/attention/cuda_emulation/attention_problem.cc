@@ -147,6 +147,9 @@ void AttentionProblem::AddPattern(const std::string& pattern, const float* thres
   void* memory = Allocate(Table().key_lists_bytes(l));
   ASSERT_EQ(Table().build_key_lists(l, memory, &arguments.lists, nullptr), 0);
   ASSERT_EQ(Synchronize(), 0);
+  gradients.window = {};
+  if (l.num_terms == 1 && !l.also && !l.selection.blocks && !threshold)
+    gradients.window = {l.terms[0], l.num_utterances, l.host_utterances, l.device_utterances};
 }
 
 void AttentionProblem::Choose(const PatternTerm& term) {
@@ -210,12 +213,18 @@ void AttentionProblem::Forward() {
   ASSERT_EQ(Synchronize(), 0);
 }
 
-void AttentionProblem::Backward() {
-  const CudaTransposeArguments transpose = {arguments.lists, num_keys, num_scores};
-  void* memory = Allocate(Table().transposed_lists_bytes(transpose));
-  ASSERT_EQ(Table().build_transposed_lists(transpose, memory, &gradients.transposed, nullptr), 0);
+bool AttentionProblem::GoesByWindow() {
   gradients.forward = arguments;
-  memory = Allocate(Table().backward_bytes(gradients));
+  return Table().takes_window(gradients);
+}
+
+void AttentionProblem::Backward() {
+  if (!GoesByWindow()) {
+    const CudaTransposeArguments transpose = {arguments.lists, num_keys, num_scores};
+    void* memory = Allocate(Table().transposed_lists_bytes(transpose));
+    ASSERT_EQ(Table().build_transposed_lists(transpose, memory, &gradients.transposed, nullptr), 0);
+  }
+  void* memory = Allocate(Table().backward_bytes(gradients));
   ASSERT_EQ(Table().backward(gradients, memory, nullptr), 0);
   ASSERT_EQ(Synchronize(), 0);
 }

@@ -46,6 +46,8 @@ class AttentionProblem {
 
   void Forward();
   void Backward();
+  // Whether Backward takes the kernel for windows; it doesn't once gradients.window is {}.
+  bool GoesByWindow();
 
   // The largest difference from the definition, relative to the largest number of each result; names it in `worst`.
   double ForwardError();

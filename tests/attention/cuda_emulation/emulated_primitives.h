@@ -145,9 +145,10 @@ struct ProductSlot {
   uint32_t a_tile, b_tile;
   bool adds;
   int columns;
+  bool transposed;  // rows of both tiles are those of the sum
 };
 
-// Of each warp by itself: with a from a tile, the rows of b's tile are its columns.
+// Of each warp by itself.
 template <class T>
 void MultiplyOfWarp(ProductSlot slot) {
   earshot::emulation::NoteOfGroup(kMultiplies);
@@ -164,13 +165,16 @@ void MultiplyOfWarp(ProductSlot slot) {
               const uint32_t pair = from->a[row / 8 + k / 8 * 2];
               a[row][k] = k % 2 == 0 ? LowOf<T>(pair) : HighOf<T>(pair);
             } else {
-              a[row][k] = T::ToFloat(SwizzledElement(any.a_tile, first_row + row, k));
+              const int m = first_row + row;
+              a[row][k] =
+                  T::ToFloat(any.transposed ? SwizzledElement(any.a_tile, k, m) : SwizzledElement(any.a_tile, m, k));
             }
           }
         }
         for (int k = 0; k < 16; ++k) {
           for (int n = 0; n < any.columns; ++n)
-            b[k][n] = T::ToFloat(any.a ? SwizzledElement(any.b_tile, k, n) : SwizzledElement(any.b_tile, n, k));
+            b[k][n] =
+                T::ToFloat(any.transposed ? SwizzledElement(any.b_tile, k, n) : SwizzledElement(any.b_tile, n, k));
         }
         for (int lane = 0; lane < 32; ++lane) {
           auto* to = static_cast<ProductSlot*>(lanes[lane]);
@@ -187,11 +191,15 @@ void MultiplyOfWarp(ProductSlot slot) {
 }
 template <class T, int kEighths>
 void MultiplyTiles(float (&c)[kEighths][4], uint32_t a, uint32_t b, bool adds) {
-  MultiplyOfWarp<T>({c, nullptr, a, b, adds, 8 * kEighths});
+  MultiplyOfWarp<T>({c, nullptr, a, b, adds, 8 * kEighths, false});
 }
 template <class T>
 void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint32_t b) {
-  MultiplyOfWarp<T>({c, a, 0, b, true, 64});
+  MultiplyOfWarp<T>({c, a, 0, b, true, 64, true});
+}
+template <class T>
+void AddTransposedTile(float (&c)[8][4], uint32_t a, uint32_t b) {
+  MultiplyOfWarp<T>({c, nullptr, a, b, true, 64, true});
 }
 
 struct MatrixSlot {
