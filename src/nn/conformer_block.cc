@@ -13,48 +13,49 @@ Tensor Gated(const Tensor& x, const Tensor& gate) { return gate.defined() ? x * 
 // Frames with right context come out at once and wait in no queue.
 bool Waits(const BlockStep& step) { return step.ahead == 0; }
 
-// Notes the positions of frames that come in, before anything else is done with them.
-void AcceptPositions(const BlockStep& step) {
-  const std::vector<int64_t>& fresh = step.in.positions.at;
-  if (Waits(step)) step.state->positions.insert(step.state->positions.end(), fresh.begin(), fresh.end());
+void Enqueue(WaitingFrames& queue, const WaitingFrames& fresh) {
+  queue.x = Append(queue.x, fresh.x);
+  if (fresh.gate.defined()) queue.gate = Append(queue.gate, fresh.gate);
+  queue.positions.insert(queue.positions.end(), fresh.positions.begin(), fresh.positions.end());
+}
+WaitingFrames Dequeue(WaitingFrames& queue, int64_t count) {
+  const auto end = queue.positions.begin() + count;
+  WaitingFrames taken{.x = Take(queue.x, count), .gate = {}, .positions = {queue.positions.begin(), end}};
+  if (queue.gate.defined()) taken.gate = Take(queue.gate, count);
+  queue.positions.erase(queue.positions.begin(), end);
+  return taken;
 }
 
-// Those of the next `count` frames that go out. All frames before what still waits have gone.
-FramePositions TakePositions(int64_t count, const BlockStep& step) {
-  const FramePositions& fresh = step.in.positions;
-  if (!Waits(step)) return fresh;
-  BlockState& state = *step.state;
-  const auto end = state.positions.begin() + count;
-  FramePositions out{.at = {state.positions.begin(), end}, .received = fresh.received};
-  if (out.at == fresh.at) out.rotary = fresh.rotary;
-  state.positions.erase(state.positions.begin(), end);
-  if (!state.positions.empty()) out.received = state.positions.front();
+// What attention has given out: fresh, the frames that went in, and x, what it made of those that come out.
+BlockWork::Attended TakeAttended(const BlockStep& step, const Tensor& fresh, const Tensor& x) {
+  const FramePositions& positions = step.in.positions;
+  if (!Waits(step)) return {{fresh, step.in.gate, positions.at}, x, positions.received, positions.received};
+  WaitingFrames& queue = step.state->before_attention;
+  WaitingFrames frames = Dequeue(queue, x.size(1));
+  return {std::move(frames), x, step.state->attention.next_query,
+          queue.positions.empty() ? positions.received : queue.positions.front()};
+}
+
+ConvolutionStep ConvolutionStepOf(const BlockStep& step, const BlockWork::Attended& attended) {
+  return {.positions = attended.frames.positions,
+          .received = attended.received,
+          .final = step.final,
+          .ahead = step.ahead,
+          .state = &step.state->convolution};
+}
+
+// The next `count` frames that the convolution has completed, with the sum before it as x; sum: those of the step.
+GatedFrames TakeCompleted(const BlockStep& step, const BlockWork::Attended& attended, const Tensor& sum,
+                          int64_t count) {
+  if (!Waits(step)) return {sum, step.in.gate, step.in.positions};
+  WaitingFrames& queue = step.state->before_convolution;
+  Enqueue(queue, {sum, attended.frames.gate, attended.frames.positions});
+  WaitingFrames frames = Dequeue(queue, count);
+  GatedFrames out{.x = frames.x, .gate = frames.gate, .positions = {}};
+  out.positions.at = std::move(frames.positions);
+  out.positions.received = queue.positions.empty() ? attended.first_behind : queue.positions.front();
+  if (out.positions.at == step.in.positions.at) out.positions.rotary = step.in.positions.rotary;
   return out;
-}
-
-// Frames between the two modules: those that attention has given out and the convolution has not.
-int64_t WaitingForConvolution(const BlockState& state) {
-  return state.before_convolution.defined() ? state.before_convolution.size(1) : 0;
-}
-
-// A step of the convolution: the next `count` frames that attention has given out.
-ConvolutionStep ConvolutionStepOf(int64_t count, const BlockStep& step) {
-  BlockState& state = *step.state;
-  ConvolutionStep out{.final = step.final, .ahead = step.ahead, .state = &state.convolution};
-  if (Waits(step)) {
-    const auto first = state.positions.begin() + WaitingForConvolution(state);
-    out.positions = {first, first + count};
-    out.received = state.attention.next_query;
-  } else {
-    out.positions = step.in.positions.at;
-    out.received = step.in.positions.received;
-  }
-  return out;
-}
-
-// The gates of the frames between the two modules stand in front of those that wait for attention.
-Tensor WaitingGates(int64_t count, const BlockState& state) {
-  return state.gate.narrow(1, WaitingForConvolution(state), count);
 }
 
 }  // namespace
@@ -96,119 +97,118 @@ Tensor ConformerBlock::Infer(const Tensor& x, const FrameContext& context) {
   return NormalizedSum({.x = y, .y = second_->Infer(h), .alpha = 0.5}, *norm_);
 }
 
-std::vector<GatedFrames> ConformerBlock::StreamInfer(const std::vector<BlockStep>& steps) {
+void ConformerBlock::InferFirst(BlockWork& work) const {
   std::vector<Tensor> parts;
   std::vector<int64_t> counts;
-  for (const BlockStep& step : steps) {
-    AcceptPositions(step);
+  for (const BlockStep& step : work.steps) {
     parts.push_back(step.in.x);
     counts.push_back(step.in.x.size(1));
   }
   const Tensor x = Join(parts).contiguous();
-  Activation h = Normalize(x, first_->norm(), first_->input_type());
-  const auto fresh = Split(Sum({.x = x, .y = first_->Infer(h), .alpha = 0.5}), counts);
-  std::vector<SelfAttentionStep> attention;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    const auto& [in, final, ahead, state] = steps[i];
-    if (Waits(steps[i])) {
-      state->before_attention = Append(state->before_attention, fresh[i]);
-      if (in.gate.defined()) state->gate = Append(state->gate, in.gate);
-    }
-    attention.push_back({.x = fresh[i],
-                         .log_gate = in.gate.defined() ? in.gate.squeeze(-1).log() : Tensor(),
-                         .positions = &in.positions,
-                         .final = final,
-                         .ahead = ahead,
-                         .state = &state->attention});
-  }
-  const std::vector<Tensor> attended = attention_->StreamBatch(attention);
+  const Activation h = Normalize(x, first_->norm(), first_->input_type());
+  work.fresh = Split(Sum({.x = x, .y = first_->Infer(h), .alpha = 0.5}), counts);
+}
 
-  const bool gated = steps.front().in.gate.defined();
-  std::vector<Tensor> waiting, gates;
-  std::vector<ConvolutionStep> convolution;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    const BlockStep& step = steps[i];
-    BlockState& state = *step.state;
-    const int64_t count = attended[i].size(1);
-    if (Waits(step)) {
-      if (gated) gates.push_back(WaitingGates(count, state));
-      waiting.push_back(Take(state.before_attention, count));
-    } else {
-      if (gated) gates.push_back(step.in.gate);
-      waiting.push_back(fresh[i]);
-    }
-    convolution.push_back(ConvolutionStepOf(count, step));
+void ConformerBlock::InferAttention(BlockWork& work) const {
+  std::vector<SelfAttentionStep> steps;
+  for (size_t i = 0; i < work.steps.size(); ++i) {
+    const BlockStep& step = work.steps[i];
+    const GatedFrames& in = step.in;
+    if (Waits(step)) Enqueue(step.state->before_attention, {work.fresh[i], in.gate, in.positions.at});
+    steps.push_back({.x = work.fresh[i],
+                     .log_gate = in.gate.defined() ? in.gate.squeeze(-1).log() : Tensor(),
+                     .positions = &in.positions,
+                     .final = step.final,
+                     .ahead = step.ahead,
+                     .state = &step.state->attention});
   }
-  // Made in this call and shared with no state, so that the sum may take its place.
-  const Tensor mixed = Join(waiting);
-  h = SumNorm({.x = mixed, .y = {.values = Join(attended).contiguous()}, .gate = gated ? Join(gates) : Tensor()},
+  const std::vector<Tensor> x = attention_->StreamBatch(steps);
+  work.attended.clear();
+  for (size_t i = 0; i < work.steps.size(); ++i)
+    work.attended.push_back(TakeAttended(work.steps[i], work.fresh[i], x[i]));
+  work.fresh.clear();
+}
+
+void ConformerBlock::InferConvolution(BlockWork& work) const {
+  const bool gated = work.steps.front().in.gate.defined();
+  std::vector<Tensor> before, attended, gates;
+  std::vector<ConvolutionStep> steps;
+  std::vector<int64_t> counts;
+  for (size_t i = 0; i < work.steps.size(); ++i) {
+    const BlockWork::Attended& one = work.attended[i];
+    before.push_back(one.frames.x);
+    attended.push_back(one.x);
+    if (gated) gates.push_back(one.frames.gate);
+    counts.push_back(one.x.size(1));
+    steps.push_back(ConvolutionStepOf(work.steps[i], one));
+  }
+  // Made for this step and shared with no state, so that the sum may take its place.
+  const Tensor sum = Join(before);
+  const Activation h =
+      SumNorm({.x = sum, .y = {.values = Join(attended).contiguous()}, .gate = gated ? Join(gates) : Tensor()},
               convolution_->norm(), convolution_->input_type());
-  counts.clear();
-  for (const Tensor& one : attended) counts.push_back(one.size(1));
-  const auto mixed_parts = Split(mixed, counts);
-  const Product convolved = convolution_->StreamInfer(h, convolution);
-
-  std::vector<GatedFrames> out(steps.size());
-  waiting.clear(), gates.clear(), counts.clear();
-  for (size_t i = 0; i < steps.size(); ++i) {
-    BlockState& state = *steps[i].state;
-    const int64_t count = convolution[i].completed;
-    out[i].positions = TakePositions(count, steps[i]);
-    if (Waits(steps[i])) {
-      state.before_convolution = Append(state.before_convolution, mixed_parts[i]);
-      if (gated) out[i].gate = Take(state.gate, count);
-      waiting.push_back(Take(state.before_convolution, count));
-    } else {
-      out[i].gate = steps[i].in.gate;
-      waiting.push_back(mixed_parts[i]);
-    }
-    if (gated) gates.push_back(out[i].gate);
-    counts.push_back(count);
+  work.convolved = convolution_->StreamInfer(h, steps);
+  const std::vector<Tensor> sums = Split(sum, counts);
+  before.clear(), gates.clear(), work.out.clear();
+  for (size_t i = 0; i < work.steps.size(); ++i) {
+    work.out.push_back(TakeCompleted(work.steps[i], work.attended[i], sums[i], steps[i].completed));
+    before.push_back(work.out[i].x);
+    if (gated) gates.push_back(work.out[i].gate);
   }
-  const Tensor y = Join(waiting);
-  h = SumNorm({.x = y, .y = convolved, .gate = gated ? Join(gates) : Tensor()}, second_->norm(), second_->input_type());
-  const auto finished = Split(NormalizedSum({.x = y, .y = second_->Infer(h), .alpha = 0.5}, *norm_), counts);
-  for (size_t i = 0; i < steps.size(); ++i) out[i].x = finished[i];
-  return out;
+  work.attended.clear();
+  work.sum = Join(before);
+  work.gate = gated ? Join(gates) : Tensor();
+}
+
+void ConformerBlock::InferSecond(BlockWork& work) const {
+  std::vector<int64_t> counts;
+  for (const GatedFrames& one : work.out) counts.push_back(one.x.size(1));
+  const Activation h =
+      SumNorm({.x = work.sum, .y = work.convolved, .gate = work.gate}, second_->norm(), second_->input_type());
+  work.convolved = {};
+  const std::vector<Tensor> x =
+      Split(NormalizedSum({.x = work.sum, .y = second_->Infer(h), .alpha = 0.5}, *norm_), counts);
+  for (size_t i = 0; i < work.out.size(); ++i) work.out[i].x = x[i];
+  work.sum = work.gate = Tensor();
+}
+
+void ConformerBlock::Advance(int stage, BlockWork& work) {
+  if (!ForInference(*this, work.steps.front().in.x)) {
+    if (stage > 0) return;
+    for (const BlockStep& step : work.steps) work.out.push_back(Stream(step));
+    return;
+  }
+  switch (stage) {
+    case 0: return InferFirst(work);
+    case 1: return InferAttention(work);
+    case 2: return InferConvolution(work);
+    default: return InferSecond(work);
+  }
 }
 
 std::vector<GatedFrames> ConformerBlock::StreamBatch(const std::vector<BlockStep>& steps) {
-  if (ForInference(*this, steps.front().in.x)) return StreamInfer(steps);
-  std::vector<GatedFrames> out;
-  for (const BlockStep& step : steps) out.push_back(Stream(step));
-  return out;
+  BlockWork work;
+  work.steps = steps;
+  for (int stage = 0; stage < kStages; ++stage) Advance(stage, work);
+  return std::move(work.out);
 }
 
 GatedFrames ConformerBlock::Stream(const BlockStep& step) {
-  const auto& [in, final, ahead, state] = step;
-  if (ForInference(*this, in.x)) return StreamInfer({step}).front();
-  AcceptPositions(step);
+  const GatedFrames& in = step.in;
+  if (ForInference(*this, in.x)) return std::move(StreamBatch({step}).front());
   const Tensor fresh = in.x + 0.5 * first_->forward(in.x);
-  if (Waits(step)) {
-    state->before_attention = Append(state->before_attention, fresh);
-    if (in.gate.defined()) state->gate = Append(state->gate, in.gate);
-  }
-  const Tensor log_gate = in.gate.defined() ? in.gate.squeeze(-1).log() : Tensor();
-  const Tensor attended = attention_->Stream({.x = fresh,
-                                              .log_gate = log_gate,
-                                              .positions = &in.positions,
-                                              .final = final,
-                                              .ahead = ahead,
-                                              .state = &state->attention});
-
-  const int64_t count = attended.size(1);
-  Tensor gate = in.gate;
-  if (gate.defined() && Waits(step)) gate = WaitingGates(count, *state);
-  Tensor mixed = (Waits(step) ? Take(state->before_attention, count) : fresh) + Gated(attended, gate);
-  const Tensor convolved = convolution_->Stream(mixed, ConvolutionStepOf(count, step));
-
-  GatedFrames out{.gate = in.gate, .positions = TakePositions(convolved.size(1), step)};
-  if (Waits(step)) {
-    state->before_convolution = Append(state->before_convolution, mixed);
-    if (in.gate.defined()) out.gate = Take(state->gate, convolved.size(1));
-    mixed = Take(state->before_convolution, convolved.size(1));
-  }
-  const Tensor y = mixed + Gated(convolved, out.gate);
+  if (Waits(step)) Enqueue(step.state->before_attention, {fresh, in.gate, in.positions.at});
+  const Tensor x = attention_->Stream({.x = fresh,
+                                       .log_gate = in.gate.defined() ? in.gate.squeeze(-1).log() : Tensor(),
+                                       .positions = &in.positions,
+                                       .final = step.final,
+                                       .ahead = step.ahead,
+                                       .state = &step.state->attention});
+  const BlockWork::Attended attended = TakeAttended(step, fresh, x);
+  const Tensor sum = attended.frames.x + Gated(x, attended.frames.gate);
+  const Tensor convolved = convolution_->Stream(sum, ConvolutionStepOf(step, attended));
+  GatedFrames out = TakeCompleted(step, attended, sum, convolved.size(1));
+  const Tensor y = out.x + Gated(convolved, out.gate);
   out.x = norm_(y + 0.5 * second_->forward(y));
   return out;
 }

@@ -29,14 +29,18 @@ struct BlockOptions {
   ConvolutionOptions convolution;
 };
 
-// A block in a stream. Frames come out when attention and convolution have seen what lies ahead of them.
+// Frames that wait in front of a residual sum, oldest first.
+struct WaitingFrames {
+  torch::Tensor x, gate;           // (N, t, D) and (N, t, 1), undefined where there are none
+  std::vector<int64_t> positions;  // of the same frames
+};
+
+// A block in a stream. Frames come out when attention and convolution have seen what lies ahead of them. Each stage
+// (ConformerBlock::Advance) has its own part of it.
 struct BlockState {
   SelfAttentionState attention;
   ConvolutionState convolution;
-  torch::Tensor before_attention;    // (N, t, D): frames that wait in front of the residual sum
-  torch::Tensor before_convolution;  // (N, t, D)
-  torch::Tensor gate;                // (N, t, 1): of the frames that wait, oldest first
-  std::vector<int64_t> positions;    // of the same frames
+  WaitingFrames before_attention, before_convolution;
 };
 
 // Frames with their gate, (N, t, D) and (N, t, 1) (undefined without gate), and where they are in the stream.
@@ -55,6 +59,24 @@ struct BlockStep {
   BlockState* state = nullptr;
 };
 
+// Steps on their way through the stages of a block.
+struct BlockWork {
+  std::vector<BlockStep> steps;
+  std::vector<GatedFrames> out;  // once the last stage is done
+
+  // What attention has given out for a step.
+  struct Attended {
+    WaitingFrames frames;      // without it
+    torch::Tensor x;           // itself
+    int64_t received = 0;      // frames before this position are given out, or never will be
+    int64_t first_behind = 0;  // frames before this position wait no longer
+  };
+  std::vector<Attended> attended;
+  std::vector<torch::Tensor> fresh;  // (N, t, D) each, behind the first feed-forward
+  torch::Tensor sum, gate;           // of all steps, behind attention and in front of the convolution's sum
+  Product convolved;
+};
+
 class ConformerBlock : public torch::nn::Module {
  public:
   explicit ConformerBlock(const BlockOptions& options);
@@ -65,13 +87,20 @@ class ConformerBlock : public torch::nn::Module {
   // The same of several streams, each with N = 1, and of several steps of one stream, in order: in inference they are
   // computed together where each frame is computed by itself.
   std::vector<GatedFrames> StreamBatch(const std::vector<BlockStep>& steps);
+  // The same stage by stage, for 0 to kStages - 1. While one is computed of some steps of a stream, another one may be
+  // of those behind them or before, as long as each stage sees them in order.
+  static constexpr int kStages = 4;
+  void Advance(int stage, BlockWork& work);
   // The attention map of this block for its input x: (N, H, T', T').
   torch::Tensor AttentionMap(const torch::Tensor& x, const FrameContext& context);
 
  private:
   // The same for inference, with the steps of inference.h.
   torch::Tensor Infer(const torch::Tensor& x, const FrameContext& context);
-  std::vector<GatedFrames> StreamInfer(const std::vector<BlockStep>& steps);
+  void InferFirst(BlockWork& work) const;
+  void InferAttention(BlockWork& work) const;
+  void InferConvolution(BlockWork& work) const;
+  void InferSecond(BlockWork& work) const;
 
   std::shared_ptr<FeedForward> first_, second_;
   std::shared_ptr<SelfAttention> attention_;

@@ -388,16 +388,26 @@ EncoderOutput Encoder::StreamInPieces(const EncoderStep& step, const Heads& head
   const bool in_one = !fresh.x.is_cpu() || (threads - 1) * kLayersOfThread > static_cast<int64_t>(blocks_.size());
   std::vector<GatedFrames> pieces = CutIntoPieces(fresh, in_one ? 1 : threads);
   std::vector<std::vector<Tensor>> intermediate(pieces.size());
-  Wavefront(static_cast<int64_t>(pieces.size()), static_cast<int64_t>(blocks_.size()), [&](int64_t p, int64_t l) {
+  std::vector<BlockWork> work(pieces.size());
+  constexpr int kStages = ConformerBlock::kStages;
+  const auto stages = static_cast<int64_t>(blocks_.size()) * kStages;
+  Wavefront(static_cast<int64_t>(pieces.size()), stages, [&](int64_t p, int64_t s) {
     const RoundedRows rounded(heights);
-    const auto place = static_cast<size_t>(p), layer = static_cast<size_t>(l);
+    const auto place = static_cast<size_t>(p), layer = static_cast<size_t>(s / kStages);
+    const int stage = static_cast<int>(s % kStages);
     GatedFrames& piece = pieces[place];
-    SetRotary(piece);
-    CountWork({.block_frames = piece.x.size(1)});
-    const BlockStep block{
-        .in = std::move(piece), .final = step.final && place + 1 == pieces.size(), .state = &step.state->blocks[layer]};
-    piece = blocks_[layer]->StreamBatch({block}).front();
-    AfterBlock(layer, block, step, heads, piece, intermediate[place]);
+    if (stage == 0) {
+      SetRotary(piece);
+      CountWork({.block_frames = piece.x.size(1)});
+      work[place].steps = {{.in = std::move(piece),
+                            .final = step.final && place + 1 == pieces.size(),
+                            .state = &step.state->blocks[layer]}};
+    }
+    blocks_[layer]->Advance(stage, work[place]);
+    if (stage + 1 < kStages) return;
+    piece = std::move(work[place].out.front());
+    AfterBlock(layer, work[place].steps.front(), step, heads, piece, intermediate[place]);
+    work[place] = {};
   });
   std::vector<Tensor> x, gates;
   for (const GatedFrames& piece : pieces) {

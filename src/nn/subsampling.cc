@@ -7,10 +7,18 @@
 
 #include "src/base/error.h"
 #include "src/nn/frame_queue.h"
+#include "src/nn/side_by_side.h"
 
 namespace earshot {
 
 using torch::Tensor;
+
+namespace {
+
+// What comes between the convolutions is 80 times as many numbers as there are frames: it is to stay in the cache.
+constexpr int64_t kFramesAtOnce = 256;
+
+}  // namespace
 
 struct Subsampling::Packed {
   StrideWeights first;
@@ -84,6 +92,19 @@ void Subsampling::train(bool on) {
 }
 
 Tensor Subsampling::Infer(const Tensor& features) const {
+  const int64_t frames = (features.size(1) - Span()) / options_.factor + 1;
+  if (frames <= kFramesAtOnce) return InferAtOnce(features);
+  const int64_t parts = (frames + kFramesAtOnce - 1) / kFramesAtOnce;
+  std::vector<Tensor> out(static_cast<size_t>(parts));
+  SideBySide(parts, [&](int64_t i) {
+    const int64_t first = frames * i / parts, count = frames * (i + 1) / parts - first;
+    out[static_cast<size_t>(i)] =
+        InferAtOnce(features.narrow(1, options_.factor * first, options_.factor * (count - 1) + Span()));
+  });
+  return torch::cat(out, 1);
+}
+
+Tensor Subsampling::InferAtOnce(const Tensor& features) const {
   const torch::ScalarType type = packed_->output.input_type();
   Tensor x = SubsampleTwice(features.contiguous(), packed_->first, packed_->depthwise[0], type);
   for (size_t i = 0; i < packed_->pointwise.size(); ++i) {  // (N, t, bins, channels)

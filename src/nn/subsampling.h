@@ -70,6 +70,7 @@ class Subsampling : public torch::nn::Module, public Prepackable {
   // (N, T, C) with T = factor (T' - 1) + Span(), or 0 -> (N, T', D).
   torch::Tensor Convolve(const torch::Tensor& features);
   torch::Tensor Infer(const torch::Tensor& features) const;
+  torch::Tensor InferAtOnce(const torch::Tensor& features) const;
 
   SubsamplingOptions options_;
   torch::nn::Conv2d first_{nullptr};

@@ -298,9 +298,10 @@ int64_t StateSize(const EncoderState& state) {
   Count(state.subsampling.frames, values);
   for (const BlockState& b : state.blocks) {
     const SelfAttentionState& a = b.attention;
-    for (const Tensor& t : {a.k.Frames(), a.v.Frames(), a.log_gate.Frames(), a.pending_q, a.open_x, a.open_weight,
-                            a.means.mean, a.pending_x, a.pending_log_gate, a.memory, b.convolution.inputs,
-                            b.before_attention, b.before_convolution, b.gate})
+    for (const Tensor& t :
+         {a.k.Frames(), a.v.Frames(), a.log_gate.Frames(), a.pending_q, a.open_x, a.open_weight, a.means.mean,
+          a.pending_x, a.pending_log_gate, a.memory, b.convolution.inputs, b.before_attention.x,
+          b.before_attention.gate, b.before_convolution.x, b.before_convolution.gate})
       Count(t, values);
     for (const Cells& c : a.cells.levels) {
       for (const Tensor& t : {c.k, c.v, c.weight}) Count(t, values);

@@ -11,6 +11,7 @@
 // the energy gate takes this share of the frames, in pauses of some seconds, out of the sequence behind the first
 // block.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -25,6 +26,7 @@
 #include <vector>
 
 #include "src/base/error.h"
+#include "src/base/freed_memory.h"
 #include "src/nn/encoder.h"
 #include "src/nn/linear.h"
 
@@ -152,6 +154,7 @@ json Memory(const Command& c) {
   at::set_num_threads(c.threads);
   const std::shared_ptr<Encoder> encoder = MakeEncoder(c.type, c.gate_drop > 0);
   const torch::Tensor features = MakeFeatures(c);
+  malloc_trim(0);  // what packing has freed is not to serve what follows
   const int64_t before = ProcessBytes("VmRSS");
   std::ofstream("/proc/self/clear_refs") << 5;  // the peak so far, that of packing, is forgotten
   if (c.compute) Run(*encoder, c, features);
@@ -162,6 +165,7 @@ json Memory(const Command& c) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  earshot::KeepFreedMemory(32 << 20);  // as `earshot transcribe` does
   try {
     if (argc == 3 && std::string(argv[1]) == "--memory") {
       std::cout << Memory(Parse(argv[2])) << std::endl;

@@ -1,6 +1,4 @@
 // earshot train: a recipe to a model, resumable at any step.
-#include <malloc.h>
-
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "src/base/error.h"
+#include "src/base/freed_memory.h"
 #include "src/base/log.h"
 #include "src/train/recipe.h"
 #include "src/train/trainer.h"
@@ -27,14 +26,6 @@ std::atomic<bool> g_stop{false};
 
 void RequestStop(int) { g_stop = true; }
 
-// Each step frees what the next one asks for again; kept in the process, its pages need not be cleared every time
-// (about 7 % of a step of a small network).
-void KeepFreedMemory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  mallopt(M_TOP_PAD, 64 << 20);
-}
-
 void RunTrain(const TrainArguments& arguments) {
   const Recipe recipe = LoadRecipe(arguments.recipes, arguments.sets);
   if (arguments.dump_config) {
@@ -44,7 +35,7 @@ void RunTrain(const TrainArguments& arguments) {
   if (arguments.output.empty()) Throw("--output DIR is missing: where the run keeps its checkpoints and its model");
   std::signal(SIGINT, RequestStop);
   std::signal(SIGTERM, RequestStop);
-  KeepFreedMemory();
+  KeepFreedMemory(1 << 30);
   Trainer trainer(recipe, arguments.output, arguments.device);
   const TrainResult result = trainer.Run(g_stop);
   if (!result.model_folder.empty()) fmt::print("{}\n", result.model_folder);

@@ -21,6 +21,7 @@
 
 #include "src/base/atomic_file.h"
 #include "src/base/error.h"
+#include "src/base/freed_memory.h"
 #include "src/base/progress_bar.h"
 #include "src/decode/speech_segments.h"
 #include "src/stream/service.h"
@@ -227,6 +228,7 @@ void Check(const TranscribeArguments& arguments) {
 
 void RunTranscribe(const TranscribeArguments& arguments) {
   Check(arguments);
+  KeepFreedMemory(32 << 20);
   const auto model = LoadModel(arguments.model);
   if (!arguments.vad.empty() && model->config().encoder.gate.kind == GateKind::kOff)
     Throw(
