@@ -256,10 +256,12 @@ struct Result {
 
 Result Forward(const AttentionInputs& in, const AttentionPlan& plan, const Call& call, bool wants_lse) {
   Result r;
-  r.out = EmptyFrames(call.q, AllInTiles(in, plan));
+  const bool all_in_tiles = AllInTiles(in, plan);
+  r.out = EmptyFrames(call.q, all_in_tiles);
   if (wants_lse) {
-    r.lse = torch::full({call.q.size(1), call.q.size(0) * call.q.size(2)}, -INFINITY,
-                        call.q.options().dtype(torch::kFloat));
+    const std::vector<int64_t> shape = {call.q.size(1), call.q.size(0) * call.q.size(2)};
+    const auto options = call.q.options().dtype(torch::kFloat);
+    r.lse = all_in_tiles ? torch::empty(shape, options) : torch::full(shape, -INFINITY, options);
   }
   r.lists = ListsOf(in, plan, call.bias, call.stream);
   CheckCuda(CudaAttentionLibrary()->forward(call.Arguments(r.lists->by_query, r.out, r.lse), call.stream), "attention");
