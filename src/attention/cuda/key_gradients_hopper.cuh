@@ -6,6 +6,7 @@
 
 #include "src/attention/cuda/gradients.cuh"
 #include "src/attention/cuda/hopper.cuh"
+#include "src/attention/cuda/step_hopper.cuh"
 
 namespace earshot::cuda {
 
@@ -261,20 +262,13 @@ class QueryBringer {
   const QueryStages& stages_;
 };
 
-// -infinity where keys slot and slot + 8 and query do not meet, of columns kFirst to kEnd - 1.
+// The same of both keys. bounds: BoundsOf each.
 template <int kFirst, int kEnd>
 __device__ __forceinline__ void MaskTransposed(Sums<1, kTile>& logits, const uint32_t (&bounds)[2]) {
   const auto column = static_cast<uint32_t>(threadIdx.x % 4 * 2);
   EARSHOT_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    // One comparison for both ends: below the first, the difference wraps round.
-    const uint32_t offset = column - (bounds[half] & 0xFFFF), count = bounds[half] >> 16;
-    EARSHOT_UNROLL
-    for (int n = kFirst / 8; n < kEnd / 8; ++n) {
-      if (offset + 8 * n >= count) logits[0][n][2 * half] = -INFINITY;
-      if (offset + 8 * n + 1 >= count) logits[0][n][2 * half + 1] = -INFINITY;
-    }
-  }
+  for (int half = 0; half < 2; ++half)
+    MaskRow<kFirst, kEnd>(logits, half, column - (bounds[half] & 0xFFFF), bounds[half] >> 16);
 }
 
 // What a warp that computes does, for 16 of the keys.
@@ -338,73 +332,41 @@ class KeyGradients {
   // Adds what the 64 queries of a step give.
   __device__ __forceinline__ void Add(const Shape::Step& step, int index, int turn, int slot,
                                       Sums<1, Hopper::kDim>& grad_k, Sums<1, Hopper::kDim>& grad_v, float (&sums)[2]) {
-    const int column = threadIdx.x % 4 * 2;
-    Sums<1, kTile> weights, grads;
-    BeginProducts();
-    BeginMultiply<T, kTile>(weights, stages_.key_rows(turn), stages_.query_rows(index));
-    CommitProducts();
-    BeginMultiply<T, kTile>(grads, stages_.value_rows(turn), stages_.grad_rows(index));
-    CommitProducts();
-    uint32_t bounds[2];
-    bool all[2] = {true, true};  // of the queries 0 to 31, and 32 to 63, are seen by both keys
-    EARSHOT_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      bounds[half] = SharedLoad(step.bounds + slot + 8 * half);
-      const uint32_t first = bounds[half] & 0xFFFF, end = first + (bounds[half] >> 16);
-      all[0] = all[0] && first == 0 && end >= kTile / 2;
-      all[1] = all[1] && first <= kTile / 2 && end >= kTile;
-    }
-    const bool all_low = __all_sync(kAllLanes, all[0]) != 0, all_high = __all_sync(kAllLanes, all[1]) != 0;
-    const auto* statistics = step.statistics + column;
-    WaitProducts<1>(weights[0]);
-    if (p_.forward.biased) {
+    const auto* statistics = step.statistics + threadIdx.x % 4 * 2;
+    const auto of_two = [&](int n) { return SharedLoad(reinterpret_cast<const Quad32*>(statistics + 8 * n)); };
+    const auto to_logits = [&](Sums<1, kTile>& weights) {
+      uint32_t bounds[2];
+      bool all[2] = {true, true};  // of the queries 0 to 31, and 32 to 63, are seen by both keys
       EARSHOT_UNROLL
       for (int half = 0; half < 2; ++half) {
-        const float bias = SharedLoad(step.biases + slot + 8 * half);
-        EARSHOT_UNROLL
-        for (int n = 0; n < kTile / 8; ++n) {
-          EARSHOT_UNROLL
-          for (int i = 2 * half; i < 2 * half + 2; ++i)
-            weights[0][n][i] = weights[0][n][i] * p_.forward.log2_scale + bias;
-        }
+        bounds[half] = SharedLoad(step.bounds + slot + 8 * half);
+        const uint32_t first = bounds[half] & 0xFFFF, end = first + (bounds[half] >> 16);
+        all[0] = all[0] && first == 0 && end >= kTile / 2;
+        all[1] = all[1] && first <= kTile / 2 && end >= kTile;
       }
-    }
-    if (!all_low) MaskTransposed<0, kTile / 2>(weights, bounds);
-    if (!all_high) MaskTransposed<kTile / 2, kTile>(weights, bounds);
-    EARSHOT_UNROLL
-    for (int n = 0; n < kTile / 8; ++n) {
-      const Quad32 of_two = SharedLoad(reinterpret_cast<const Quad32*>(statistics + 8 * n));
-      EARSHOT_UNROLL
-      for (int i = 0; i < 4; ++i)
-        weights[0][n][i] = Exp2(weights[0][n][i] * scale_ - (i % 2 == 0 ? of_two.x : of_two.z));
-    }
-    Packed<1, kTile> packed;
-    Pack<T, kTile>(weights, packed);
-    BeginProducts();
-    BeginAddWeighted<T, kTile>(grad_v, packed, stages_.grad_rows(index));
-    CommitProducts();
-    WaitProducts<1>(grads[0]);
-    EARSHOT_UNROLL
-    for (int n = 0; n < kTile / 8; ++n) {
-      const Quad32 of_two = SharedLoad(reinterpret_cast<const Quad32*>(statistics + 8 * n));
-      EARSHOT_UNROLL
-      for (int i = 0; i < 4; ++i)
-        grads[0][n][i] = weights[0][n][i] * (grads[0][n][i] - (i % 2 == 0 ? of_two.y : of_two.w));
-    }
-    if (p_.grad_bias || p_.entry_gradients) {
-      EARSHOT_UNROLL
-      for (int n = 0; n < kTile / 8; ++n) {
-        EARSHOT_UNROLL
-        for (int i = 0; i < 4; ++i) sums[i / 2] += grads[0][n][i];
+      const bool all_low = __all_sync(kAllLanes, all[0]) != 0, all_high = __all_sync(kAllLanes, all[1]) != 0;
+      WaitProducts<1>(weights[0]);
+      if (p_.forward.biased) {
+        AddRowBiases(weights, p_.forward.log2_scale,
+                     {SharedLoad(step.biases + slot), SharedLoad(step.biases + slot + 8)});
       }
-    }
-    Packed<1, kTile> packed_grads;
-    Pack<T, kTile>(grads, packed_grads);
-    BeginProducts();
-    BeginAddWeighted<T, kTile>(grad_k, packed_grads, stages_.query_rows(index));
-    CommitProducts();
-    WaitProducts<0>(grad_v[0]);
-    WaitProducts<0>(grad_k[0]);
+      if (!all_low) MaskTransposed<0, kTile / 2>(weights, bounds);
+      if (!all_high) MaskTransposed<kTile / 2, kTile>(weights, bounds);
+    };
+    AddStep<T>(
+        {stages_.key_rows(turn), stages_.value_rows(turn), stages_.query_rows(index), stages_.grad_rows(index)}, scale_,
+        grad_k, grad_v, to_logits,
+        [&](int n) {
+          const Quad32 both = of_two(n);
+          return Pair32{both.x, both.z};
+        },
+        [&](int n) {
+          const Quad32 both = of_two(n);
+          return Pair32{both.y, both.w};
+        },
+        [&](const Sums<1, kTile>& grads, const Packed<1, kTile>&) {
+          if (p_.grad_bias || p_.entry_gradients) AddRows(grads, sums);
+        });
   }
 
   const GradientProblem& p_;

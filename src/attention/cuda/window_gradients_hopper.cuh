@@ -12,6 +12,7 @@
 
 #include "src/attention/cuda/gradients.cuh"
 #include "src/attention/cuda/hopper.cuh"
+#include "src/attention/cuda/step_hopper.cuh"
 #include "src/attention/cuda/terms.cuh"
 
 namespace earshot::cuda {
@@ -342,82 +343,46 @@ class WindowKeyGradients {
   // Adds what the step's queries give, and hands over the gradients of logits.
   __device__ __forceinline__ void Add(const Shape::Step& step, int index, int turn, bool hands_over,
                                       Sums<1, Hopper::kDim>& grad_k, Sums<1, Hopper::kDim>& grad_v) {
-    Sums<1, kTile> weights, grads;
-    BeginProducts();
-    BeginMultiply<T, kTile>(weights, stages_.key_rows(turn, group_), stages_.query_rows(index));
-    CommitProducts();
-    BeginMultiply<T, kTile>(grads, stages_.value_rows(turn, group_), stages_.grad_rows(index));
-    CommitProducts();
     const int first = step.part * kTile, column = lane_ % 4 * 2;
     const Shape::Statistics& statistics = stages_.statistics(step.statistics);
-    WaitProducts<1>(weights[0]);
-    if (p_.forward.biased) {
-      EARSHOT_UNROLL
-      for (int n = 0; n < kTile / 8; ++n) {
-        EARSHOT_UNROLL
-        for (int i = 0; i < 4; ++i) weights[0][n][i] = weights[0][n][i] * p_.forward.log2_scale + biases_[i / 2];
-      }
-    }
-    if (first < seen_by_all_.first || first + kTile > seen_by_all_.end) Mask(weights, first);
+    const auto pair_of = [column](const float* of, int n) {
+      return SharedLoad(reinterpret_cast<const Pair32*>(of + column + 8 * n));
+    };
+    AddStep<T>(
+        {stages_.key_rows(turn, group_), stages_.value_rows(turn, group_), stages_.query_rows(index),
+         stages_.grad_rows(index)},
+        scale_, grad_k, grad_v,
+        [&](Sums<1, kTile>& weights) {
+          WaitProducts<1>(weights[0]);
+          if (p_.forward.biased) AddRowBiases(weights, p_.forward.log2_scale, biases_);
+          if (first < seen_by_all_.first || first + kTile > seen_by_all_.end) Mask(weights, first);
+        },
+        [&](int n) { return pair_of(statistics.lse, n); }, [&](int n) { return pair_of(statistics.products, n); },
+        [&](const Sums<1, kTile>& grads, const Packed<1, kTile>& packed) {
+          if (p_.grad_bias) AddRows(grads, bias_sums_);
+          if (hands_over) HandOver(packed);
+        });
+  }
+
+  __device__ __forceinline__ void HandOver(const Packed<1, kTile>& grads) {
+    stages_.handed().WaitUntilFree(handed_);
+    uint16_t* handed = stages_.handed_rows(handed_, group_);
+    const int row = warp_ % Hopper::kGroupWarps * kGroupRows + lane_ / 4, column = lane_ % 4 * 2;
     EARSHOT_UNROLL
-    for (int n = 0; n < kTile / 8; ++n) {
-      const Pair32 lse = SharedLoad(reinterpret_cast<const Pair32*>(statistics.lse + column + 8 * n));
-      EARSHOT_UNROLL
-      for (int i = 0; i < 4; ++i) weights[0][n][i] = Exp2(weights[0][n][i] * scale_ - (i % 2 == 0 ? lse.x : lse.y));
+    for (int i = 0; i < kTile / 4; ++i) {
+      // Columns 8 (i / 2) + column and the next of row i % 2.
+      auto* to = reinterpret_cast<uint32_t*>(handed + SwizzledChunk(row + i % 2 * 8, i / 2) + column);
+      SharedStore(to, grads[0][i / 4][i % 4]);
     }
-    Packed<1, kTile> packed;
-    Pack<T, kTile>(weights, packed);
-    BeginProducts();
-    BeginAddWeighted<T, kTile>(grad_v, packed, stages_.grad_rows(index));
-    CommitProducts();
-    WaitProducts<1>(grads[0]);
-    EARSHOT_UNROLL
-    for (int n = 0; n < kTile / 8; ++n) {
-      const Pair32 product = SharedLoad(reinterpret_cast<const Pair32*>(statistics.products + column + 8 * n));
-      EARSHOT_UNROLL
-      for (int i = 0; i < 4; ++i)
-        grads[0][n][i] = weights[0][n][i] * (grads[0][n][i] - (i % 2 == 0 ? product.x : product.y));
-    }
-    if (p_.grad_bias) {
-      EARSHOT_UNROLL
-      for (int n = 0; n < kTile / 8; ++n) {
-        EARSHOT_UNROLL
-        for (int i = 0; i < 4; ++i) bias_sums_[i / 2] += grads[0][n][i];
-      }
-    }
-    Packed<1, kTile> packed_grads;
-    Pack<T, kTile>(grads, packed_grads);
-    BeginProducts();
-    BeginAddWeighted<T, kTile>(grad_k, packed_grads, stages_.query_rows(index));
-    CommitProducts();
-    if (hands_over) {
-      stages_.handed().WaitUntilFree(handed_);
-      uint16_t* handed = stages_.handed_rows(handed_, group_);
-      const int row = warp_ % Hopper::kGroupWarps * kGroupRows + lane_ / 4;
-      EARSHOT_UNROLL
-      for (int i = 0; i < kTile / 4; ++i) {
-        // Columns 8 (i / 2) + column and the next of row i % 2.
-        auto* to = reinterpret_cast<uint32_t*>(handed + SwizzledChunk(row + i % 2 * 8, i / 2) + column);
-        SharedStore(to, packed_grads[0][i / 4][i % 4]);
-      }
-      stages_.handed().SayFull(handed_);
-    }
-    WaitProducts<0>(grad_v[0]);
-    WaitProducts<0>(grad_k[0]);
+    stages_.handed().SayFull(handed_);
   }
 
   // -infinity where keys and queries do not meet.
   __device__ __forceinline__ void Mask(Sums<1, kTile>& logits, int first) const {
     EARSHOT_UNROLL
     for (int half = 0; half < 2; ++half) {
-      // One comparison for both ends: below the first, the difference wraps round.
-      const auto offset = static_cast<uint32_t>(first + lane_ % 4 * 2 - seen_by_[half].first);
-      const auto count = static_cast<uint32_t>(seen_by_[half].end - seen_by_[half].first);
-      EARSHOT_UNROLL
-      for (int n = 0; n < kTile / 8; ++n) {
-        if (offset + 8 * n >= count) logits[0][n][2 * half] = -INFINITY;
-        if (offset + 8 * n + 1 >= count) logits[0][n][2 * half + 1] = -INFINITY;
-      }
+      MaskRow<0, kTile>(logits, half, static_cast<uint32_t>(first + lane_ % 4 * 2 - seen_by_[half].first),
+                        static_cast<uint32_t>(seen_by_[half].end - seen_by_[half].first));
     }
   }
 
