@@ -117,12 +117,8 @@ class Encoder : public torch::nn::Module {
   // Whether a reach with right context suits it: memory takes each frame once, and so do frames that are left out.
   bool CanHaveRightContext() const { return !pattern_.memory() && !skipper_.enabled(); }
   // Features that the first `frames` encoder frames are made of, and encoder frames that `features` are enough for.
-  int64_t FeaturesFor(int64_t frames) const {
-    return frames == 0 ? 0 : (frames - 1) * subsampling_->factor() + subsampling_->Span();
-  }
-  int64_t WholeFrames(int64_t features) const {
-    return features < subsampling_->Span() ? 0 : (features - subsampling_->Span()) / subsampling_->factor() + 1;
-  }
+  int64_t FeaturesFor(int64_t frames) const { return subsampling_->FramesFor(frames); }
+  int64_t WholeFrames(int64_t features) const { return subsampling_->WholeFrames(features); }
   const EncoderOptions& options() const { return options_; }
 
  private:

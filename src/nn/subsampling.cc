@@ -92,14 +92,13 @@ void Subsampling::train(bool on) {
 }
 
 Tensor Subsampling::Infer(const Tensor& features) const {
-  const int64_t frames = (features.size(1) - Span()) / options_.factor + 1;
+  const int64_t frames = WholeFrames(features.size(1));
   if (frames <= kFramesAtOnce) return InferAtOnce(features);
   const int64_t parts = (frames + kFramesAtOnce - 1) / kFramesAtOnce;
   std::vector<Tensor> out(static_cast<size_t>(parts));
   SideBySide(parts, [&](int64_t i) {
     const int64_t first = frames * i / parts, count = frames * (i + 1) / parts - first;
-    out[static_cast<size_t>(i)] =
-        InferAtOnce(features.narrow(1, options_.factor * first, options_.factor * (count - 1) + Span()));
+    out[static_cast<size_t>(i)] = InferAtOnce(features.narrow(1, options_.factor * first, FramesFor(count)));
   });
   return torch::cat(out, 1);
 }
@@ -130,8 +129,7 @@ Tensor Subsampling::Convolve(const Tensor& features) {
 Tensor Subsampling::Padded(const Tensor& features) const {
   const int64_t frames = OutputFrames(features.size(1));
   if (frames == 0) return features;
-  const int64_t needed = options_.factor * (frames - 1) + Span();
-  return torch::constant_pad_nd(features, {0, 0, 0, needed - features.size(1)});
+  return torch::constant_pad_nd(features, {0, 0, 0, FramesFor(frames) - features.size(1)});
 }
 
 Tensor Subsampling::Complete(const Tensor& features, bool final, SubsamplingState& state) const {
@@ -140,9 +138,9 @@ Tensor Subsampling::Complete(const Tensor& features, bool final, SubsamplingStat
     state.frames = Tensor();
     return Padded(all);
   }
-  const int64_t ready = all.size(1) < Span() ? 0 : (all.size(1) - Span()) / options_.factor + 1;
+  const int64_t ready = WholeFrames(all.size(1));
   state.frames = all.narrow(1, options_.factor * ready, all.size(1) - options_.factor * ready);
-  return all.narrow(1, 0, ready == 0 ? 0 : options_.factor * (ready - 1) + Span());
+  return all.narrow(1, 0, FramesFor(ready));
 }
 
 Tensor Subsampling::forward(const Tensor& features) { return Convolve(Padded(features)); }

@@ -60,6 +60,9 @@ class Subsampling : public torch::nn::Module, public Prepackable {
   int64_t OutputFrames(int64_t frames) const { return (frames + options_.factor - 1) / options_.factor; }
   int64_t factor() const { return options_.factor; }
   int64_t Span() const { return options_.factor == 4 ? 7 : 15; }
+  // Frames that the first `count` encoder frames are made of, and encoder frames that so many are enough for.
+  int64_t FramesFor(int64_t count) const { return count == 0 ? 0 : options_.factor * (count - 1) + Span(); }
+  int64_t WholeFrames(int64_t frames) const { return frames < Span() ? 0 : (frames - Span()) / options_.factor + 1; }
 
  private:
   void Initialise();
