@@ -8,9 +8,9 @@ namespace earshot::cuda {
 
 struct HopperForwardShape {
   using Stages = KeyStages<1>;  // the left matrix: queries
-  static constexpr int kComputing = 96, kBringing = 48;
+  static constexpr int kComputing = 104, kBringing = 32;
   static_assert(Hopper::kRegistersFit<2, Stages::kThreads, kComputing, kBringing>);
-  static constexpr int64_t kSharedBytes = Stages::kSharedBytes + Hopper::kStaging + Hopper::kAlignment;
+  static constexpr int64_t kSharedBytes = Stages::kSharedBytes + Hopper::kStaging;
 };
 
 // What a warp that computes does.
@@ -22,34 +22,40 @@ __device__ __forceinline__ void ComputeOutputs(const Problem& p, const HopperFor
   const int first = warp * kGroupRows;  // of the tile
   HopperRings& rings = stages.rings();
   OnlineSoftmax<T, Hopper::kDim, 1> softmax(p.biased ? 1.F : p.log2_scale);
-  int index = 0, turn = 0;
+  StagePlace at = 0;
+  int turn = 0;
   for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x), ++turn) {
     Sums<1, Hopper::kDim> out = {};
     softmax.Reset();
     bool zeros = true;
     rings.items.WaitUntilFull(turn);
-    for (bool last = false; !last; ++index) {
-      rings.stages.WaitUntilFull(index);
-      const HopperEntries& entries = stages.entries(index);
+    HeldStage held;
+    for (bool last = false; !last; at.Advance()) {
+      rings.stages.WaitUntilFull(at);
+      const HopperEntries& entries = stages.entries(at);
       const PairBits flags = SharedLoad(&entries.flags);
       last = (flags.x >> HopperEntries::kLast & 1) != 0;
       if (((flags.x | flags.y) >> (HopperEntries::kAny + group) & 1) != 0) {
         // Half of the keys at a time: there are not the registers for more, and what one half needs of the matrix unit
         // goes on beside what the other one needs of the others.
         Sums<1, kUnit> logits[2];
-        BeginProducts();
-        EARSHOT_UNROLL
-        for (int half = 0; half < 2; ++half) {
+        const auto begin_logits = [&](int half) {
+          BeginProducts();
           BeginMultiply<T, kUnit>(logits[half], stages.left_rows(turn, 0, group),
-                                  stages.key_rows(index) + half * kUnit * Hopper::kDim);
+                                  stages.key_rows(at) + half * kUnit * Hopper::kDim);
           CommitProducts();
-        }
+        };
+        begin_logits(0);
+        WaitProducts<0>(logits[0][0]);
+        WaitProducts<0>(out[0]);
+        held.Free(rings.stages);
+        begin_logits(1);
         EARSHOT_UNROLL
         for (int half = 0; half < 2; ++half) {
-          WaitProducts<1>(logits[half][0]);
+          if (half > 0) WaitProducts<1>(logits[half][0]);
           if (p.biased) AddBiases<kUnit>(logits[half], p.log2_scale, entries.biases + half * kUnit);
           if (((half == 0 ? flags.x : flags.y) >> warp & 1) == 0)
-            MaskLogits<kUnit>(logits[half], entries.bounds + half * kUnit, first + lane / 4);
+            MaskLogits<kUnit>(logits[half], entries.ranges + half * kUnit, first + lane / 4);
           softmax.template Weigh<kUnit>(logits[half], zeros, out, [&] {
             if (half > 0) WaitProducts<0>(out[0]);
           });
@@ -57,14 +63,19 @@ __device__ __forceinline__ void ComputeOutputs(const Problem& p, const HopperFor
           Packed<1, kUnit> weights;
           Pack<T, kUnit>(logits[half], weights);
           BeginProducts();
-          BeginAddWeighted<T, kUnit>(out, weights, stages.value_rows(index) + half * kUnit * Hopper::kDim);
+          BeginAddWeighted<T, kUnit>(out, weights, stages.value_rows(at) + half * kUnit * Hopper::kDim);
           CommitProducts();
           softmax.template AddTotals<kUnit>(weights);
         }
+        held.Hold(at);
+      } else {
         WaitProducts<0>(out[0]);
+        held.Free(rings.stages);
+        rings.stages.SayFree(at);
       }
-      rings.stages.SayFree(index);
     }
+    WaitProducts<0>(out[0]);
+    held.Free(rings.stages);
     const HopperItemInfo of = SharedLoad(&stages.item(turn));
     rings.items.SayFree(turn);
     const auto row_of = [&](int r) { return first + r < of.queries.count ? of.queries.first + first + r : -1; };
@@ -80,7 +91,7 @@ template <class T>
 __global__ void __launch_bounds__(HopperForwardShape::Stages::kThreads, 2)
     HopperForwardKernel(const __grid_constant__ Problem p, int items) {
   using Shape = HopperForwardShape;
-  unsigned char* shared = Hopper::Shared();
+  unsigned char* shared = DynamicShared<unsigned char>();
   const Shape::Stages stages(shared);
   stages.Init();
   if (Hopper::Brings()) {

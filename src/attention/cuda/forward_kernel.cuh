@@ -148,12 +148,12 @@ __global__ void __launch_bounds__(kThreads, kForwardBlocks<kPad>) ForwardKernel(
       keys.PrepareEntries();
       EARSHOT_NO_UNROLL
       for (int column = 0; column < kTile; column += kUnit) {
-        const Sight sight = SightOf(keys.bounds(step) + column, first, end);
+        const Sight sight = SightOf(keys.ranges(step) + column, first, end);
         if (!sight.any) continue;
         Sums<kGroups, kUnit> logits;
         MultiplyByRows<T, kPad, kUnit>(logits, queries, keys.key_rows(step), column);
         if (p.biased) AddBiases<kUnit>(logits, p.log2_scale, keys.biases(step) + column);
-        if (!sight.all) MaskLogits<kUnit>(logits, keys.bounds(step) + column, first + lane / 4);
+        if (!sight.all) MaskLogits<kUnit>(logits, keys.ranges(step) + column, first + lane / 4);
         softmax.template Weigh<kUnit>(logits, zeros, out, [] {});
         zeros = false;
         Packed<kGroups, kUnit> weights;

@@ -28,7 +28,7 @@ struct GradientProblem {
   int64_t scores_stride;
   int32_t num_scores;
   bool fast_grad_out, fast_grad_q, fast_grad_k, fast_grad_v;
-  // (heads, num_queries): lse to base 2, +infinity for queries that see nothing, so that P is 0; and D.
+  // (heads, num_queries): lse to base 2, +infinity for queries that see nothing, so that P is 0; and -D.
   Pair32* statistics;
   // (kv_heads, lists.capacity): the gradient of each score by transposed entry. Null: not wanted.
   float* entry_gradients;
@@ -37,10 +37,10 @@ struct GradientProblem {
   WindowRun* window_runs;
 };
 
-// A logit becomes P, and dP becomes dS; lse to base 2 and D are the query's.
-__device__ __forceinline__ void WeightAndGradient(float& logit, float& grad, float lse, float d) {
+// A logit becomes P, and dP becomes dS; lse to base 2 and -D are the query's.
+__device__ __forceinline__ void WeightAndGradient(float& logit, float& grad, float lse, float minus_d) {
   logit = Exp2(logit - lse);
-  grad = logit * (grad - d);
+  grad = logit * (grad + minus_d);
 }
 
 }  // namespace earshot::cuda

@@ -14,7 +14,6 @@ struct Hopper {
   static constexpr int kComputing = kGroups * kGroupThreads;  // the first threads compute
   static constexpr int kStages = 3;
   static constexpr int kTileElements = kTile * kDim, kTileBytes = 2 * kTileElements;
-  static constexpr int64_t kAlignment = 1024;
   static constexpr int kStagingBytes = kRoundedBytes<kDim>;  // of a warp
   static constexpr int64_t kStaging = int64_t{kGroups} * kGroupWarps * kStagingBytes;
 
@@ -24,11 +23,6 @@ struct Hopper {
   static constexpr bool kRegistersFit = kComputing* kOfComputing + (kThreads - kComputing) * kOfBringing
                                         <= kThreads*(65536 / (kBlocks * kThreads) / 8 * 8);
 
-  // The shared memory of a block, on 1024 bytes.
-  static __device__ __forceinline__ unsigned char* Shared() {
-    unsigned char* shared = DynamicShared<unsigned char>();
-    return shared + (kAlignment - reinterpret_cast<uintptr_t>(shared) % kAlignment) % kAlignment;
-  }
   static __device__ __forceinline__ bool Brings() { return static_cast<int>(threadIdx.x) >= kComputing; }
   // Known to be the same for all lanes, which spares instructions.
   static __device__ __forceinline__ int Warp() {
@@ -37,9 +31,28 @@ struct Hopper {
   static __device__ __forceinline__ int BringingWarp() { return Warp() - kComputing / kWarp; }
 };
 
-// Buffers of shared memory that come round: `index` counts them from 0. Some warps fill a buffer, others empty it.
+// A place in a ring of kCount buffers: which of them, and how often all have come round.
+template <int kCount>
+class RingPlace {
+ public:
+  // Of the index-th buffer, counted from 0.
+  __device__ __forceinline__ RingPlace(int index) : buffer_(index % kCount), round_(index / kCount) {}  // NOLINT
+  __device__ __forceinline__ int buffer() const { return buffer_; }
+  __device__ __forceinline__ int round() const { return round_; }
+  __device__ __forceinline__ void Advance() {
+    if (++buffer_ == kCount) buffer_ = 0, ++round_;
+  }
+  __device__ __forceinline__ void AdvanceRound() { ++round_; }
+
+ private:
+  int buffer_, round_;
+};
+
+// Buffers of shared memory that come round. Some warps fill a buffer, others empty it.
 template <int kCount>
 class HopperRing {
+  using Place = RingPlace<kCount>;
+
  public:
   // By one thread, before a barrier of the block: this many warps empty each buffer, and fill it.
   __device__ __forceinline__ void Init(int emptying_warps, int filling_warps = 1) {
@@ -48,17 +61,17 @@ class HopperRing {
       InitPhases(free_ + i, emptying_warps);
     }
   }
-  __device__ __forceinline__ void WaitUntilFree(int index) {
-    if (index >= kCount) WaitForPhase(free_ + index % kCount, index / kCount % 2 ^ 1);
+  __device__ __forceinline__ void WaitUntilFree(Place at) {
+    if (at.round() > 0) WaitForPhase(free_ + at.buffer(), at.round() % 2 ^ 1);
   }
   // The copies of this warp, which have been committed, and what its lanes wrote.
-  __device__ __forceinline__ void SayFull(int index) {
+  __device__ __forceinline__ void SayFull(Place at) {
     WaitCopies<0>();
     FenceForProducts();
-    Say(full_ + index % kCount);
+    Say(full_ + at.buffer());
   }
-  __device__ __forceinline__ void WaitUntilFull(int index) { WaitForPhase(full_ + index % kCount, index / kCount % 2); }
-  __device__ __forceinline__ void SayFree(int index) { Say(free_ + index % kCount); }
+  __device__ __forceinline__ void WaitUntilFull(Place at) { WaitForPhase(full_ + at.buffer(), at.round() % 2); }
+  __device__ __forceinline__ void SayFree(Place at) { Say(free_ + at.buffer()); }
 
  private:
   static __device__ __forceinline__ void Say(PhaseBarrier* barrier) {
@@ -69,10 +82,27 @@ class HopperRing {
   PhaseBarrier full_[kCount], free_[kCount];
 };
 
+using StagePlace = RingPlace<Hopper::kStages>;
+
 // The stages, and what stays for an item, which there is twice: for one item and for the next.
 struct HopperRings {
   HopperRing<Hopper::kStages> stages;
   HopperRing<2> items;
+};
+
+// The stage that products which have been begun still read: they may go on until the logits of the next one are there,
+// and its buffer is free when they have ended.
+class HeldStage {
+ public:
+  __device__ __forceinline__ void Hold(StagePlace at) { at_ = at, holds_ = true; }
+  __device__ __forceinline__ void Free(HopperRing<Hopper::kStages>& ring) {
+    if (holds_) ring.SayFree(at_);
+    holds_ = false;
+  }
+
+ private:
+  StagePlace at_ = 0;
+  bool holds_ = false;
 };
 
 // Rows first to first + count - 1.
@@ -130,7 +160,7 @@ struct alignas(16) HopperItemInfo {
 
 // 64 keys and values.
 struct alignas(16) HopperEntries {
-  uint32_t bounds[kTile];  // BoundsOf each, 0 where there is none
+  uint32_t ranges[kTile];  // RangeOf each, kEmptyRange where there is none
   float biases[kTile];     // added to logits, to base 2
   PairBits flags;          // of 32 entries each, as below
   // Bit w: each of the entries is seen by all queries of warp w. Bit kAny + g: one of them is seen by a query of group
@@ -176,11 +206,11 @@ class KeyStages {
   }
 
   __device__ __forceinline__ HopperRings& rings() const { return small_.rings; }
-  __device__ __forceinline__ uint16_t* key_rows(int index) const {
-    return tiles_ + index % kStages * 2 * Hopper::kTileElements;
+  __device__ __forceinline__ uint16_t* key_rows(StagePlace at) const {
+    return tiles_ + at.buffer() * 2 * Hopper::kTileElements;
   }
-  __device__ __forceinline__ uint16_t* value_rows(int index) const { return key_rows(index) + Hopper::kTileElements; }
-  __device__ __forceinline__ HopperEntries& entries(int index) const { return small_.entries[index % kStages]; }
+  __device__ __forceinline__ uint16_t* value_rows(StagePlace at) const { return key_rows(at) + Hopper::kTileElements; }
+  __device__ __forceinline__ HopperEntries& entries(StagePlace at) const { return small_.entries[at.buffer()]; }
   // Of the turn-th item, 64 queries of a group.
   __device__ __forceinline__ uint16_t* left_rows(int turn, int matrix, int group) const {
     const int tile = 2 * kStages + (turn % 2 * kLeft + matrix) * Hopper::kGroups + group;
@@ -205,10 +235,11 @@ class KeyCursor {
   __device__ __forceinline__ bool AtEnd() const { return item_ >= items_; }
   __device__ __forceinline__ void Advance() {
     index_ += Hopper::kStages;
+    place_.AdvanceRound();
     Seek();
   }
 
-  __device__ __forceinline__ int index() const { return index_; }
+  __device__ __forceinline__ StagePlace place() const { return place_; }
   __device__ __forceinline__ int kv_head() const { return kv_head_; }
   __device__ __forceinline__ bool last() const { return index_ + 1 == before_ + steps_; }
   __device__ __forceinline__ bool empty() const { return begin_ == end_; }
@@ -259,6 +290,7 @@ class KeyCursor {
   const CudaAttentionArguments& a_;
   const int items_, heads_;  // query heads of a kv head
   int item_ = static_cast<int>(blockIdx.x), index_ = Hopper::BringingWarp();
+  StagePlace place_ = index_;
   int kv_head_ = 0, begin_ = 0, end_ = 0, num_queries_ = 0, steps_ = 0;
   int before_ = 0;  // stages of the items before this one
   int rows_[2] = {}, scores_[2] = {-1, -1};
@@ -287,21 +319,21 @@ __device__ __forceinline__ void BringKeys(const Problem& p, const Stages& stages
   }
   HopperRing<Hopper::kStages>& ring = stages.rings().stages;
   for (KeyCursor cursor(a, items); !cursor.AtEnd();) {
-    const int index = cursor.index();
+    const StagePlace at = cursor.place();
     int rows[kLaneRows];
     LaneRows(cursor.row(0), cursor.row(1), rows);
-    ring.WaitUntilFree(index);
+    ring.WaitUntilFree(at);
     if (!cursor.empty()) {
-      BringTile(stages.key_rows(index), HeadOf(a.k, cursor.kv_head(), a.head_dim, true), rows);
-      BringTile(stages.value_rows(index), HeadOf(a.v, cursor.kv_head(), a.head_dim, true), rows);
+      BringTile(stages.key_rows(at), HeadOf(a.k, cursor.kv_head(), a.head_dim, true), rows);
+      BringTile(stages.value_rows(at), HeadOf(a.v, cursor.kv_head(), a.head_dim, true), rows);
     }
     CommitCopies();
-    HopperEntries& to = stages.entries(index);
+    HopperEntries& to = stages.entries(at);
     uint32_t flags[2];
     EARSHOT_UNROLL
     for (int i = 0; i < 2; ++i) {
       const int first = cursor.first(i), end = cursor.end(i);
-      SharedStore(to.bounds + i * kWarp + lane, BoundsOf(first, end));
+      SharedStore(to.ranges + i * kWarp + lane, RangeOf(first, end));
       if (p.biased && !cursor.empty())
         SharedStore(to.biases + i * kWarp + lane, EntryBias(a, cursor.row(i), cursor.score(i)));
       const uint32_t of_entry = FlagsOf(first, end, cursor.num_queries());
@@ -312,16 +344,17 @@ __device__ __forceinline__ void BringKeys(const Problem& p, const Stages& stages
     }
     if (lane == 0) SharedStore(&to.flags, PairBits{flags[0], flags[1]});
     cursor.Advance();
-    ring.SayFull(index);
+    ring.SayFull(at);
   }
 }
 
-// c = left times the transpose of the rows of `right`, over all channels; in the background.
+// c = left times the transpose of the rows of `right`, over all channels, or += where it `adds`; in the background.
 template <class T, int kColumns>
-__device__ __forceinline__ void BeginMultiply(Sums<1, kColumns>& c, const uint16_t* left, const uint16_t* right) {
+__device__ __forceinline__ void BeginMultiply(Sums<1, kColumns>& c, const uint16_t* left, const uint16_t* right,
+                                              bool adds = false) {
   const uint32_t a = TileDescriptor(left), b = TileDescriptor(right);
   EARSHOT_UNROLL
-  for (int i = 0; i < Hopper::kDim / 16; ++i) MultiplyTiles<T>(c[0], a + 2 * i, b + 2 * i, i > 0);
+  for (int i = 0; i < Hopper::kDim / 16; ++i) MultiplyTiles<T>(c[0], a + 2 * i, b + 2 * i, adds || i > 0);
 }
 // c += weights times the rows from `tile` on; in the background.
 template <class T, int kDepth>

@@ -20,7 +20,7 @@ struct HopperKeyGradientsShape {
   // 64 queries, and what the 64 keys have to do with them.
   struct alignas(16) Step {
     Pair32 statistics[kTile];
-    uint32_t bounds[kTile];  // BoundsOf each key, of queries of the part
+    uint32_t ranges[kTile];  // RangeOf the queries of the part that see a key
     float biases[kTile];     // added to logits, to base 2
     int32_t entries[kTile];  // the transposed entry, where its score wants a gradient; -1
     uint32_t flags;          // as below
@@ -38,7 +38,7 @@ struct HopperKeyGradientsShape {
   };
   static constexpr int64_t kSmall = int64_t{Hopper::kGroups} * kTiles * Hopper::kTileBytes;
   static constexpr int64_t kStaging = kSmall + Hopper::kGroups * int64_t{sizeof(Small)};
-  static constexpr int64_t kSharedBytes = kStaging + Hopper::kStaging + Hopper::kAlignment;
+  static constexpr int64_t kSharedBytes = kStaging + Hopper::kStaging;
 };
 
 // The shared memory of a group.
@@ -55,9 +55,9 @@ class QueryStages {
   }
 
   __device__ __forceinline__ HopperRings& rings() const { return small_.rings; }
-  __device__ __forceinline__ uint16_t* query_rows(int index) const { return Tile(index % Hopper::kStages * 2); }
-  __device__ __forceinline__ uint16_t* grad_rows(int index) const { return Tile(index % Hopper::kStages * 2 + 1); }
-  __device__ __forceinline__ Shape::Step& step(int index) const { return small_.steps[index % Hopper::kStages]; }
+  __device__ __forceinline__ uint16_t* query_rows(StagePlace at) const { return Tile(at.buffer() * 2); }
+  __device__ __forceinline__ uint16_t* grad_rows(StagePlace at) const { return Tile(at.buffer() * 2 + 1); }
+  __device__ __forceinline__ Shape::Step& step(StagePlace at) const { return small_.steps[at.buffer()]; }
   __device__ __forceinline__ uint16_t* key_rows(int turn) const { return Tile((Hopper::kStages + turn % 2) * 2); }
   __device__ __forceinline__ uint16_t* value_rows(int turn) const { return Tile((Hopper::kStages + turn % 2) * 2 + 1); }
   __device__ __forceinline__ int32_t* rows(int turn) const { return small_.rows[turn % 2]; }
@@ -94,17 +94,19 @@ class QueryCursor {
         items_(items),
         heads_(p.forward.arguments.heads / p.forward.arguments.kv_heads),
         item_(FirstItem(group)),
-        index_(first) {
+        index_(first),
+        place_(first) {
     ReadItem();
     Seek();
   }
   __device__ __forceinline__ bool AtEnd() const { return item_ >= items_; }
   __device__ __forceinline__ void Advance() {
     index_ += Hopper::kStages;
+    place_.AdvanceRound();
     Seek();
   }
 
-  __device__ __forceinline__ int index() const { return index_; }
+  __device__ __forceinline__ StagePlace place() const { return place_; }
   __device__ __forceinline__ int key_tile() const { return of_.key_tile; }
   __device__ __forceinline__ uint32_t flags() const {
     using Shape = HopperKeyGradientsShape;
@@ -164,6 +166,7 @@ class QueryCursor {
   const GradientProblem& p_;
   const int items_, heads_;  // query heads of a kv head
   int item_, index_;
+  StagePlace place_;
   HopperKeyItem of_ = {};
   int begin_ = 0, end_ = 0, at_ = 0;  // segments of the item, and the one that we are in
   int steps_ = 0, before_ = 0;        // steps of the segment, and of those before
@@ -189,14 +192,14 @@ class QueryBringer {
   __device__ __forceinline__ void BringSteps(int items, int group, int first) {
     HopperRing<Hopper::kStages>& ring = stages_.rings().stages;
     for (QueryCursor cursor(p_, items, group, first); !cursor.AtEnd();) {
-      const int index = cursor.index();
-      ring.WaitUntilFree(index);
+      const StagePlace at = cursor.place();
+      ring.WaitUntilFree(at);
       const uint32_t flags = cursor.flags();
       if ((flags & Shape::kNone) == 0) BringStep(cursor);
       CommitCopies();
-      if (threadIdx.x % kWarp == 0) SharedStore(&stages_.step(index).flags, flags);
+      if (threadIdx.x % kWarp == 0) SharedStore(&stages_.step(at).flags, flags);
       cursor.Advance();
-      ring.SayFull(index);
+      ring.SayFull(at);
     }
   }
 
@@ -220,12 +223,13 @@ class QueryBringer {
 
   __device__ __forceinline__ void BringStep(const QueryCursor& cursor) {
     const CudaAttentionArguments& a = p_.forward.arguments;
-    const int lane = threadIdx.x % kWarp, index = cursor.index(), head = cursor.head();
-    Shape::Step& step = stages_.step(index);
+    const StagePlace at = cursor.place();
+    const int lane = threadIdx.x % kWarp, head = cursor.head();
+    Shape::Step& step = stages_.step(at);
     const int first = cursor.tile().first_query + cursor.first();
     const int last = cursor.tile().first_query + cursor.tile().num_queries - 1;
-    BringRows(stages_.query_rows(index), HeadOf(a.q, head, a.head_dim, true), first, last);
-    BringRows(stages_.grad_rows(index), HeadOf(p_.grad_out, head, a.head_dim, true), first, last);
+    BringRows(stages_.query_rows(at), HeadOf(a.q, head, a.head_dim, true), first, last);
+    BringRows(stages_.grad_rows(at), HeadOf(p_.grad_out, head, a.head_dim, true), first, last);
     const Pair32* statistics = p_.statistics + static_cast<int64_t>(head) * a.num_queries;
     EARSHOT_UNROLL
     for (int r = lane; r < kTile; r += kWarp)
@@ -233,7 +237,7 @@ class QueryBringer {
     // What the queries have to do with the keys.
     EARSHOT_UNROLL
     for (int slot = lane; slot < kTile; slot += kWarp) {
-      SharedStore(step.bounds + slot, 0U);
+      SharedStore(step.ranges + slot, kEmptyRange);
       if (p_.forward.biased) SharedStore(step.biases + slot, 0.F);
       if (p_.entry_gradients) SharedStore(step.entries + slot, -1);
     }
@@ -250,7 +254,7 @@ class QueryBringer {
     if (entry.layer != cursor.segment().layer) return;
     const int count = Min(cursor.tile().num_queries - cursor.first(), kTile);
     const int begin = Max(entry.first - cursor.first(), 0), end = Min(entry.end - cursor.first(), count);
-    if (begin < end) SharedStore(step.bounds + entry.slot, BoundsOf(begin, end));
+    if (begin < end) SharedStore(step.ranges + entry.slot, RangeOf(begin, end));
     if (p_.forward.biased) {
       SharedStore(step.biases + entry.slot,
                   EntryBias(p_.forward.arguments, RowOfSlot(p_, cursor.key_tile(), entry.slot), entry.score));
@@ -261,15 +265,6 @@ class QueryBringer {
   const GradientProblem& p_;
   const QueryStages& stages_;
 };
-
-// The same of both keys. bounds: BoundsOf each.
-template <int kFirst, int kEnd>
-__device__ __forceinline__ void MaskTransposed(Sums<1, kTile>& logits, const uint32_t (&bounds)[2]) {
-  const auto column = static_cast<uint32_t>(threadIdx.x % 4 * 2);
-  EARSHOT_UNROLL
-  for (int half = 0; half < 2; ++half)
-    MaskRow<kFirst, kEnd>(logits, half, column - (bounds[half] & 0xFFFF), bounds[half] >> 16);
-}
 
 // What a warp that computes does, for 16 of the keys.
 template <class T>
@@ -286,18 +281,20 @@ class KeyGradients {
     const int slot = warp % Hopper::kGroupWarps * kGroupRows + lane / 4;  // and slot + 8
     HopperRings& rings = stages_.rings();
     staging += warp * Hopper::kStagingBytes;
-    int index = 0, turn = 0;
+    StagePlace at = 0;
+    int turn = 0;
     for (int item = FirstItem(group); item < items; item += ItemsApart(), ++turn) {
       const int kv_head = KeyItemOf(a, item).kv_head;
       Sums<1, Hopper::kDim> grad_k = {}, grad_v = {};
       float bias_sums[2] = {}, segment_sums[2] = {};
       rings.items.WaitUntilFull(turn);
-      for (bool last = false; !last; ++index) {
-        rings.stages.WaitUntilFull(index);
-        const Shape::Step& step = stages_.step(index);
+      HeldStage held;
+      for (bool last = false; !last; at.Advance()) {
+        rings.stages.WaitUntilFull(at);
+        const Shape::Step& step = stages_.step(at);
         const uint32_t flags = SharedLoad(&step.flags);
         last = (flags & Shape::kLast) != 0;
-        if ((flags & Shape::kNone) == 0) Add(step, index, turn, slot, grad_k, grad_v, segment_sums);
+        if ((flags & Shape::kNone) == 0) Add(step, at, turn, slot, held, grad_k, grad_v, segment_sums);
         if ((flags & Shape::kLastOfSegment) != 0 && (p_.grad_bias || p_.entry_gradients)) {
           EARSHOT_UNROLL
           for (int half = 0; half < 2; ++half) {
@@ -309,8 +306,10 @@ class KeyGradients {
             if (lane % 4 == 0 && entry >= 0) p_.entry_gradients[kv_head * a.lists.capacity + entry] = sum;
           }
         }
-        rings.stages.SayFree(index);
+        held.Hold(at);
       }
+      EndStep(grad_k, grad_v);
+      held.Free(rings.stages);
       const int row_of_lane =
           SharedLoad(stages_.rows(turn) + warp % Hopper::kGroupWarps * kGroupRows + lane % kGroupRows);
       rings.items.SayFree(turn);
@@ -330,32 +329,34 @@ class KeyGradients {
 
  private:
   // Adds what the 64 queries of a step give.
-  __device__ __forceinline__ void Add(const Shape::Step& step, int index, int turn, int slot,
+  __device__ __forceinline__ void Add(const Shape::Step& step, StagePlace at, int turn, int slot, HeldStage& held,
                                       Sums<1, Hopper::kDim>& grad_k, Sums<1, Hopper::kDim>& grad_v, float (&sums)[2]) {
     const auto* statistics = step.statistics + threadIdx.x % 4 * 2;
     const auto of_two = [&](int n) { return SharedLoad(reinterpret_cast<const Quad32*>(statistics + 8 * n)); };
     const auto to_logits = [&](Sums<1, kTile>& weights) {
-      uint32_t bounds[2];
+      uint32_t ranges[2];
       bool all[2] = {true, true};  // of the queries 0 to 31, and 32 to 63, are seen by both keys
       EARSHOT_UNROLL
       for (int half = 0; half < 2; ++half) {
-        bounds[half] = SharedLoad(step.bounds + slot + 8 * half);
-        const uint32_t first = bounds[half] & 0xFFFF, end = first + (bounds[half] >> 16);
-        all[0] = all[0] && first == 0 && end >= kTile / 2;
-        all[1] = all[1] && first <= kTile / 2 && end >= kTile;
+        ranges[half] = SharedLoad(step.ranges + slot + 8 * half);
+        const float first = FirstOf(ranges[half]), last = LastOf(ranges[half]);
+        all[0] = all[0] && first <= 0 && last >= kTile / 2 - 1;
+        all[1] = all[1] && first <= kTile / 2 && last >= kTile - 1;
       }
       const bool all_low = __all_sync(kAllLanes, all[0]) != 0, all_high = __all_sync(kAllLanes, all[1]) != 0;
-      WaitProducts<1>(weights[0]);
       if (p_.forward.biased) {
         AddRowBiases(weights, p_.forward.log2_scale,
                      {SharedLoad(step.biases + slot), SharedLoad(step.biases + slot + 8)});
       }
-      if (!all_low) MaskTransposed<0, kTile / 2>(weights, bounds);
-      if (!all_high) MaskTransposed<kTile / 2, kTile>(weights, bounds);
+      EARSHOT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        if (!all_low) MaskRow<0, kTile / 2>(weights, half, ranges[half]);
+        if (!all_high) MaskRow<kTile / 2, kTile>(weights, half, ranges[half]);
+      }
     };
     AddStep<T>(
-        {stages_.key_rows(turn), stages_.value_rows(turn), stages_.query_rows(index), stages_.grad_rows(index)}, scale_,
-        grad_k, grad_v, to_logits,
+        {stages_.key_rows(turn), stages_.value_rows(turn), stages_.query_rows(at), stages_.grad_rows(at)}, scale_,
+        grad_k, grad_v, [&] { held.Free(stages_.rings().stages); }, to_logits,
         [&](int n) {
           const Quad32 both = of_two(n);
           return Pair32{both.x, both.z};
@@ -378,7 +379,7 @@ template <class T>
 __global__ void __launch_bounds__(HopperKeyGradientsShape::kThreads, 1)
     HopperKeyGradientsKernel(const __grid_constant__ GradientProblem p, int items) {
   using Shape = HopperKeyGradientsShape;
-  unsigned char* shared = Hopper::Shared();
+  unsigned char* shared = DynamicShared<unsigned char>();
   if (threadIdx.x == 0) {
     for (int group = 0; group < Hopper::kGroups; ++group) QueryStages(shared, group).Init();
   }

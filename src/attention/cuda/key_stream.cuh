@@ -45,9 +45,12 @@ __device__ __forceinline__ bool KeepsQuery(const CudaAttentionArguments& a, int 
   return !a.query_values || a.query_values[row] >= a.query_threshold;
 }
 
-// Queries [first, end) of its tile that see an entry, in one word: the first | how many << 16.
-__device__ __forceinline__ uint32_t BoundsOf(int first, int end) {
-  return static_cast<uint32_t>(first) | static_cast<uint32_t>(end - first) << 16;
+// Queries [first, end) of a tile, as MaskPair takes them: their middle, and how far from it they lie. Both are exact: a
+// tile has no more than 128 queries.
+constexpr uint32_t kEmptyRange = 0xE4000000;  // nothing is as near as -1024
+__device__ __forceinline__ uint32_t RangeOf(int first, int end) {
+  if (first >= end) return kEmptyRange;
+  return PackPair<Float16>(0.5F * static_cast<float>(first + end - 1), 0.5F * static_cast<float>(end - 1 - first));
 }
 
 // The entries of a tile of queries in shared memory, 64 a step: of kDepth steps that are known, one is computed, the
@@ -60,8 +63,8 @@ class EntryRing {
   __device__ __forceinline__ EntryRing(const Problem& problem, int tile, unsigned char* shared)
       : problem_(problem),
         rows_(reinterpret_cast<int32_t*>(shared)),
-        bounds_(reinterpret_cast<uint32_t*>(rows_ + kDepth * kTile)),
-        biases_(reinterpret_cast<float*>(bounds_ + kDepth * kTile)) {
+        ranges_(reinterpret_cast<uint32_t*>(rows_ + kDepth * kTile)),
+        biases_(reinterpret_cast<float*>(ranges_ + kDepth * kTile)) {
     const int32_t begin = problem.arguments.lists.tile_offsets[tile];
     num_entries_ = problem.arguments.lists.tile_offsets[tile + 1] - begin;
     entries_ = problem.arguments.lists.entries + begin;
@@ -90,19 +93,19 @@ class EntryRing {
     LoadNext(step + 1);
   }
 
-  // Of each entry: its row, -1 where there is none; BoundsOf it, 0 where there is none; and what it adds to logits to
-  // base 2.
+  // Of each entry: its row, -1 where there is none; its range, an empty one where there is none; and what it adds to
+  // logits to base 2.
   __device__ __forceinline__ const int32_t* rows(int step) const { return rows_ + step % kDepth * kTile; }
-  __device__ __forceinline__ const uint32_t* bounds(int step) const { return bounds_ + step % kDepth * kTile; }
+  __device__ __forceinline__ const uint32_t* ranges(int step) const { return ranges_ + step % kDepth * kTile; }
   __device__ __forceinline__ const float* biases(int step) const { return biases_ + step % kDepth * kTile; }
 
  private:
   __device__ __forceinline__ void Load(int index) {
-    row_ = -1, score_ = -1, bounds_of_entry_ = 0;
+    row_ = -1, score_ = -1, range_ = kEmptyRange;
     if (index >= num_entries_) return;
     const CudaKeyEntry& entry = entries_[index];
     row_ = entry.row;
-    bounds_of_entry_ = BoundsOf(entry.first, entry.end);
+    range_ = RangeOf(entry.first, entry.end);
     if (problem_.arguments.scores) score_ = entry.score;
   }
   __device__ __forceinline__ void LoadNext(int step) {
@@ -110,19 +113,19 @@ class EntryRing {
   }
   __device__ __forceinline__ void Put(int at) {
     SharedStore(rows_ + at, row_);
-    SharedStore(bounds_ + at, bounds_of_entry_);
+    SharedStore(ranges_ + at, range_);
     SharedStore(biases_ + at, bias_);
   }
 
   const Problem& problem_;
   int32_t* rows_;
-  uint32_t* bounds_;
+  uint32_t* ranges_;
   float* biases_;
   const CudaKeyEntry* entries_;
   int num_entries_;
   // The entry that the thread will store next.
   int32_t row_ = -1, score_ = -1;
-  uint32_t bounds_of_entry_ = 0;
+  uint32_t range_ = 0;
   float bias_ = 0;
 };
 
@@ -197,7 +200,7 @@ class KeyStream {
   __device__ __forceinline__ uint16_t* value_rows(int step) const {
     return key_rows(step) + TileShape<kPad>::kElements;
   }
-  __device__ __forceinline__ const uint32_t* bounds(int step) const { return entries_.bounds(step); }
+  __device__ __forceinline__ const uint32_t* ranges(int step) const { return entries_.ranges(step); }
   __device__ __forceinline__ const float* biases(int step) const { return entries_.biases(step); }
 
  private:
@@ -236,12 +239,15 @@ class KeyStream {
 struct Sight {
   bool any, all;
 };
-__device__ __forceinline__ Sight SightOf(const uint32_t* bounds, int first, int end) {
+// The first and the last of a range; far apart, the wrong way round, where it is empty.
+__device__ __forceinline__ float FirstOf(uint32_t range) { return LowOf<Float16>(range) - HighOf<Float16>(range); }
+__device__ __forceinline__ float LastOf(uint32_t range) { return LowOf<Float16>(range) + HighOf<Float16>(range); }
+__device__ __forceinline__ Sight SightOf(const uint32_t* ranges, int first, int end) {
   static_assert(kUnit == kWarp);
-  const uint32_t both = SharedLoad(bounds + threadIdx.x % kWarp);
-  const int from = static_cast<int>(both & 0xFFFF), to = from + static_cast<int>(both >> 16);
-  return {__any_sync(kAllLanes, Max(from, first) < Min(to, end)) != 0,
-          __all_sync(kAllLanes, from <= first && to >= end) != 0};
+  const uint32_t range = SharedLoad(ranges + threadIdx.x % kWarp);
+  const float from = FirstOf(range), to = LastOf(range);
+  const auto low = static_cast<float>(first), high = static_cast<float>(end - 1);
+  return {__any_sync(kAllLanes, from <= high && to >= low) != 0, __all_sync(kAllLanes, from <= low && to >= high) != 0};
 }
 
 // logits = sums log2_scale + bias of the entry.
@@ -263,21 +269,22 @@ __device__ __forceinline__ void AddBiases(Sums<kGroups, kColumns>& sums, float l
 
 // -infinity where query and entry do not meet, of columns kFirst to kEnd - 1. `query` is the first of this lane's.
 template <int kColumns, int kFirst = 0, int kEnd = kColumns, int kGroups>
-__device__ __forceinline__ void MaskLogits(Sums<kGroups, kColumns>& logits, const uint32_t* bounds, int query) {
+__device__ __forceinline__ void MaskLogits(Sums<kGroups, kColumns>& logits, const uint32_t* ranges, int query) {
   const int column = threadIdx.x % 4 * 2;
+  uint32_t rows[kGroups];
+  EARSHOT_UNROLL
+  for (int g = 0; g < kGroups; ++g) {
+    const auto row = static_cast<float>(query + g * kGroupRows);
+    rows[g] = PackPair<Float16>(row, row + 8);
+  }
   EARSHOT_UNROLL
   for (int n = kFirst / 8; n < kEnd / 8; ++n) {
-    const PairBits of_two = SharedLoad(reinterpret_cast<const PairBits*>(bounds + n * 8 + column));
+    const PairBits of_two = SharedLoad(reinterpret_cast<const PairBits*>(ranges + n * 8 + column));
     EARSHOT_UNROLL
     for (int i = 0; i < 2; ++i) {
-      // One comparison for both ends: below the first, the difference wraps round.
-      const uint32_t both = i == 0 ? of_two.x : of_two.y, first = both & 0xFFFF, count = both >> 16;
       EARSHOT_UNROLL
-      for (int g = 0; g < kGroups; ++g) {
-        const uint32_t low = static_cast<uint32_t>(query + g * kGroupRows) - first;
-        if (low >= count) logits[g][n][i] = -INFINITY;
-        if (low + 8 >= count) logits[g][n][i + 2] = -INFINITY;
-      }
+      for (int g = 0; g < kGroups; ++g)
+        MaskPair(logits[g][n][i], logits[g][n][i + 2], rows[g], i == 0 ? of_two.x : of_two.y);
     }
   }
 }

@@ -21,6 +21,7 @@ namespace earshot::cuda {
 // An element is uint16_t in memory.
 struct BFloat16 {
   static constexpr bool kIsBFloat16 = true;
+  static constexpr uint32_t kOnes = 0x3F803F80;  // two
   static __device__ __forceinline__ float ToFloat(uint16_t bits) {
     return __uint_as_float(static_cast<uint32_t>(bits) << 16);
   }
@@ -33,6 +34,7 @@ struct BFloat16 {
 
 struct Float16 {
   static constexpr bool kIsBFloat16 = false;
+  static constexpr uint32_t kOnes = 0x3C003C00;
   static __device__ __forceinline__ float ToFloat(uint16_t bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -95,6 +97,23 @@ __device__ __forceinline__ const void* RowAddress(const void* address, int32_t r
 }
 
 __device__ __forceinline__ float Greater(float a, float b) { return fmaxf(a, b); }
+
+// The sums of two pairs of Float16.
+__device__ __forceinline__ uint32_t AddPairs(uint32_t a, uint32_t b) {
+  uint32_t sums;
+  asm("add.f16x2 %0, %1, %2;" : "=r"(sums) : "r"(a), "r"(b));
+  return sums;
+}
+// low and high where the low and the high half of `rows`, two Float16, are no further from `middle` than `reach`, else
+// -infinity. range: middle | reach << 16, as Float16.
+__device__ __forceinline__ void MaskPair(float& low, float& high, uint32_t rows, uint32_t range) {
+  asm("{\n.reg .b16 middle, reach;\n.reg .b32 middles, reaches, away;\n.reg .pred p, q;\n"
+      "mov.b32 {middle, reach}, %3;\nmov.b32 middles, {middle, middle};\nmov.b32 reaches, {reach, reach};\n"
+      "sub.f16x2 away, %2, middles;\nabs.f16x2 away, away;\nsetp.le.f16x2 p|q, away, reaches;\n"
+      "selp.f32 %0, %0, 0fFF800000, p;\nselp.f32 %1, %1, 0fFF800000, q;\n}\n"
+      : "+f"(low), "+f"(high)
+      : "r"(rows), "r"(range));
+}
 
 // c (16, 8) += a (16, 16) b (16, 8), by a warp.
 template <class T>
@@ -166,10 +185,11 @@ __device__ __forceinline__ void ArriveAtPhase(PhaseBarrier* barrier) {
 }
 // Waits for the end of the phase that has this parity, the one that lasts or the one before.
 __device__ __forceinline__ void WaitForPhase(PhaseBarrier* barrier, uint32_t parity) {
+  constexpr uint32_t kNanoseconds = 1000000;  // at most, before it looks again
   asm volatile(
-      "{\n.reg .pred ended;\nagain:\nmbarrier.try_wait.parity.shared.b64 ended, [%0], %1;\n@!ended bra again;\n}\n" ::
+      "{\n.reg .pred ended;\nagain:\nmbarrier.try_wait.parity.shared.b64 ended, [%0], %1, %2;\n@!ended bra again;\n}\n" ::
           "r"(SharedAddress(barrier)),
-      "r"(parity)
+      "r"(parity), "r"(kNanoseconds)
       : "memory");
 }
 
@@ -303,7 +323,7 @@ __device__ __forceinline__ void SharedStore(V* address, V value) {
 
 template <class V>
 __device__ __forceinline__ V* DynamicShared() {
-  extern __shared__ __align__(128) unsigned char earshot_shared_memory[];
+  extern __shared__ __align__(1024) unsigned char earshot_shared_memory[];
   return reinterpret_cast<V*>(earshot_shared_memory);
 }
 
@@ -316,6 +336,13 @@ inline constexpr int kWarp = 32;
 // Where chunk c, of 8 elements, of row r lies in a tile of 64 rows of 64 elements with the 128-byte swizzle.
 __host__ __device__ __forceinline__ constexpr int SwizzledChunk(int row, int chunk) {
   return row * 64 + (chunk ^ row % 8) * 8;
+}
+// n twice, as Float16: 0 to 1023.
+__host__ __device__ __forceinline__ constexpr uint32_t PairOf(int n) {
+  int exponent = 0;
+  while (n >> (exponent + 1) != 0) ++exponent;
+  const uint32_t half = n == 0 ? 0U : static_cast<uint32_t>((exponent + 15) << 10 | (n << (10 - exponent) & 0x3FF));
+  return half | half << 16;
 }
 inline constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 

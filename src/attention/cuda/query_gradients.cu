@@ -38,7 +38,7 @@ __global__ void PreprocessKernel(const __grid_constant__ GradientProblem p) {
     sum += __shfl_xor_sync(kAllLanes, sum, distance);
   if (query >= a.num_queries || lane != 0) return;
   const float lse = a.lse[head * a.lse_stride + query];
-  p.statistics[static_cast<int64_t>(head) * a.num_queries + query] = {lse == -INFINITY ? INFINITY : lse * kLog2e, sum};
+  p.statistics[static_cast<int64_t>(head) * a.num_queries + query] = {lse == -INFINITY ? INFINITY : lse * kLog2e, -sum};
 }
 
 // As the forward pass: a block computes a tile of queries, or a part of it, for one head.
@@ -84,12 +84,12 @@ __global__ void __launch_bounds__(kThreads, 2) QueryGradientsKernel(const __grid
       keys.PrepareEntries();
       EARSHOT_NO_UNROLL
       for (int column = 0; column < kTile; column += kUnit) {
-        const Sight sight = SightOf(keys.bounds(step) + column, first, end);
+        const Sight sight = SightOf(keys.ranges(step) + column, first, end);
         if (!sight.any) continue;
         Sums<kGroups, kUnit> weights, weight_grads;
         MultiplyByRows<T, kPad, kUnit>(weights, queries, keys.key_rows(step), column);
         AddBiases<kUnit>(weights, p.forward.log2_scale, keys.biases(step) + column);
-        if (!sight.all) MaskLogits<kUnit>(weights, keys.bounds(step) + column, first + lane / 4);
+        if (!sight.all) MaskLogits<kUnit>(weights, keys.ranges(step) + column, first + lane / 4);
         MultiplyByRows<T, kPad, kUnit>(weight_grads, grads, keys.value_rows(step), column);
         EARSHOT_UNROLL
         for (int g = 0; g < kGroups; ++g) {

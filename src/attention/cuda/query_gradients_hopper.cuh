@@ -11,7 +11,7 @@ struct HopperQueryGradientsShape {
   enum Left { kQueries, kGrads, kOutputs };
   static constexpr int64_t kLse = Stages::kSharedBytes;  // of the 128 queries of one item, and of the next
   static constexpr int64_t kStaging = kLse + int64_t{2} * kCudaTileQueries * 4;
-  static constexpr int64_t kSharedBytes = kStaging + Hopper::kStaging + Hopper::kAlignment;
+  static constexpr int64_t kSharedBytes = kStaging + Hopper::kStaging;
 };
 
 // The dot product of row r of two swizzled tiles, for the four lanes that ask for the row.
@@ -43,42 +43,47 @@ __device__ __forceinline__ void ComputeQueryGradients(const GradientProblem& p,
   const int first = warp * kGroupRows;  // of the tile
   // Where there are biases, the logits are made with them.
   const float scale = p.forward.biased ? 1.F : p.forward.log2_scale;
-  int index = 0, turn = 0;
+  StagePlace at = 0;
+  int turn = 0;
   for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x), ++turn) {
     Sums<1, Hopper::kDim> sums = {};
-    float lse[2], products[2];
+    float lse[2], minus_d[2];
     rings.items.WaitUntilFull(turn);
     const HopperItemInfo of = SharedLoad(&stages.item(turn));
     EARSHOT_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int r = first + lane / 4 + 8 * half;
-      products[half] = RowProduct<T>(stages.left_rows(turn, Shape::kGrads, group),
+      minus_d[half] = -RowProduct<T>(stages.left_rows(turn, Shape::kGrads, group),
                                      stages.left_rows(turn, Shape::kOutputs, group), r % kTile);
       const auto* of_turn = reinterpret_cast<const float*>(shared + Shape::kLse) + turn % 2 * kCudaTileQueries;
       const float natural = SharedLoad(of_turn + r);
       lse[half] = r < of.queries.count && natural != -INFINITY ? natural * kLog2e : INFINITY;
       if (lane % 4 == 0 && r < of.queries.count) {
         (p.statistics + static_cast<int64_t>(of.head) * a.num_queries)[of.queries.first + r] =
-            Pair32{lse[half], products[half]};
+            Pair32{lse[half], minus_d[half]};
       }
     }
-    for (bool last = false; !last; ++index) {
-      rings.stages.WaitUntilFull(index);
-      const HopperEntries& entries = stages.entries(index);
+    HeldStage held;
+    for (bool last = false; !last; at.Advance()) {
+      rings.stages.WaitUntilFull(at);
+      const HopperEntries& entries = stages.entries(at);
       const PairBits flags = SharedLoad(&entries.flags);
       last = (flags.x >> HopperEntries::kLast & 1) != 0;
       const bool any = ((flags.x | flags.y) >> (HopperEntries::kAny + group) & 1) != 0;
       if (any) {
         Sums<1, kTile> weights, grads;
         BeginProducts();
-        BeginMultiply<T, kTile>(weights, stages.left_rows(turn, Shape::kQueries, group), stages.key_rows(index));
+        BeginMultiply<T, kTile>(weights, stages.left_rows(turn, Shape::kQueries, group), stages.key_rows(at));
         CommitProducts();
-        BeginMultiply<T, kTile>(grads, stages.left_rows(turn, Shape::kGrads, group), stages.value_rows(index));
+        WaitProducts<0>(weights[0]);
+        WaitProducts<0>(sums[0]);
+        held.Free(rings.stages);
+        BeginProducts();
+        BeginMultiply<T, kTile>(grads, stages.left_rows(turn, Shape::kGrads, group), stages.value_rows(at));
         CommitProducts();
-        WaitProducts<1>(weights[0]);
         if (p.forward.biased) AddBiases<kTile>(weights, p.forward.log2_scale, entries.biases);
-        if ((flags.x >> warp & 1) == 0) MaskLogits<kTile, 0, kTile / 2>(weights, entries.bounds, first + lane / 4);
-        if ((flags.y >> warp & 1) == 0) MaskLogits<kTile, kTile / 2, kTile>(weights, entries.bounds, first + lane / 4);
+        if ((flags.x >> warp & 1) == 0) MaskLogits<kTile, 0, kTile / 2>(weights, entries.ranges, first + lane / 4);
+        if ((flags.y >> warp & 1) == 0) MaskLogits<kTile, kTile / 2, kTile>(weights, entries.ranges, first + lane / 4);
         EARSHOT_UNROLL
         for (int n = 0; n < kTile / 8; ++n) {
           EARSHOT_UNROLL
@@ -88,17 +93,22 @@ __device__ __forceinline__ void ComputeQueryGradients(const GradientProblem& p,
         EARSHOT_UNROLL
         for (int n = 0; n < kTile / 8; ++n) {
           EARSHOT_UNROLL
-          for (int i = 0; i < 4; ++i) weights[0][n][i] *= grads[0][n][i] - products[i / 2];
+          for (int i = 0; i < 4; ++i) weights[0][n][i] *= grads[0][n][i] + minus_d[i / 2];
         }
         Packed<1, kTile> packed;
         Pack<T, kTile>(weights, packed);
         BeginProducts();
-        BeginAddWeighted<T, kTile>(sums, packed, stages.key_rows(index));
+        BeginAddWeighted<T, kTile>(sums, packed, stages.key_rows(at));
         CommitProducts();
+        held.Hold(at);
+      } else {
         WaitProducts<0>(sums[0]);
+        held.Free(rings.stages);
+        rings.stages.SayFree(at);
       }
-      rings.stages.SayFree(index);
     }
+    WaitProducts<0>(sums[0]);
+    held.Free(rings.stages);
     rings.items.SayFree(turn);
     WriteRounded<T, Hopper::kDim>(
         sums[0], a.scale, a.scale, shared + Shape::kStaging + warp * Hopper::kStagingBytes, p.grad_q, of.head,
@@ -111,7 +121,7 @@ template <class T>
 __global__ void __launch_bounds__(HopperQueryGradientsShape::Stages::kThreads, 1)
     HopperQueryGradientsKernel(const __grid_constant__ GradientProblem p, int items) {
   using Shape = HopperQueryGradientsShape;
-  unsigned char* shared = Hopper::Shared();
+  unsigned char* shared = DynamicShared<unsigned char>();
   const Shape::Stages stages(shared);
   stages.Init();
   if (!Hopper::Brings()) {

@@ -12,30 +12,45 @@ struct StepTiles {
   const uint16_t *keys, *values, *queries, *grads;
 };
 
-// -infinity where a key, slot or slot + 8 of the warp's, and queries do not meet, of columns kFirst to kEnd - 1.
-// offset: column 0 of the lane less the first query that sees the key, which wraps round below it, so that one
-// comparison with `count` is enough for both ends.
+// -infinity where a key, slot or slot + 8 of the warp's, and queries do not meet, of columns kFirst to kEnd - 1. range:
+// RangeOf the queries that see it.
 template <int kFirst, int kEnd>
-__device__ __forceinline__ void MaskRow(Sums<1, kTile>& logits, int half, uint32_t offset, uint32_t count) {
+__device__ __forceinline__ void MaskRow(Sums<1, kTile>& logits, int half, uint32_t range) {
+  const auto column = static_cast<float>(threadIdx.x % 4 * 2);
+  const uint32_t columns = PackPair<Float16>(column, column + 1);
   EARSHOT_UNROLL
-  for (int n = kFirst / 8; n < kEnd / 8; ++n) {
-    if (offset + 8 * n >= count) logits[0][n][2 * half] = -INFINITY;
-    if (offset + 8 * n + 1 >= count) logits[0][n][2 * half + 1] = -INFINITY;
-  }
+  for (int n = kFirst / 8; n < kEnd / 8; ++n)
+    MaskPair(logits[0][n][2 * half], logits[0][n][2 * half + 1], AddPairs(columns, PairOf(8 * n)), range);
 }
 
-// Adds to the gradients. to_logits(weights) waits for their products, and for no others; lse_of(n) and products_of(n)
-// are the statistics of columns 8 n + 2 (lane % 4) and the next; use(grads, packed) gets the gradients of logits,
-// rounded as well, while what they give is still being computed.
-template <class T, class ToLogits, class LseOf, class ProductsOf, class Use>
+__device__ __forceinline__ void EndStep(Sums<1, Hopper::kDim>& grad_k, Sums<1, Hopper::kDim>& grad_v) {
+  WaitProducts<0>(grad_v[0]);
+  WaitProducts<0>(grad_k[0]);
+}
+
+// Adds to the gradients, in the background: they and the tiles are not to be touched before EndStep. ended() is called
+// when what the step before has begun is there; to_logits(products) turns these into logits; lse_of(n) and
+// minus_d_of(n) are the statistics of columns 8 n + 2 (lane % 4) and the next; use(grads, packed) gets the gradients of
+// logits, rounded as well.
+template <class T, class Ended, class ToLogits, class LseOf, class MinusDOf, class Use>
 __device__ __forceinline__ void AddStep(const StepTiles& tiles, float scale, Sums<1, Hopper::kDim>& grad_k,
-                                        Sums<1, Hopper::kDim>& grad_v, ToLogits to_logits, LseOf lse_of,
-                                        ProductsOf products_of, Use use) {
+                                        Sums<1, Hopper::kDim>& grad_v, Ended ended, ToLogits to_logits, LseOf lse_of,
+                                        MinusDOf minus_d_of, Use use) {
   Sums<1, kTile> weights, grads;
   BeginProducts();
   BeginMultiply<T, kTile>(weights, tiles.keys, tiles.queries);
   CommitProducts();
-  BeginMultiply<T, kTile>(grads, tiles.values, tiles.grads);
+  WaitProducts<0>(weights[0]);
+  EndStep(grad_k, grad_v);
+  ended();
+  EARSHOT_UNROLL
+  for (int n = 0; n < kTile / 8; ++n) {
+    const Pair32 minus_d = minus_d_of(n);
+    EARSHOT_UNROLL
+    for (int i = 0; i < 4; ++i) grads[0][n][i] = i % 2 == 0 ? minus_d.x : minus_d.y;
+  }
+  BeginProducts();
+  BeginMultiply<T, kTile>(grads, tiles.values, tiles.grads, true);
   CommitProducts();
   to_logits(weights);
   EARSHOT_UNROLL
@@ -52,10 +67,8 @@ __device__ __forceinline__ void AddStep(const StepTiles& tiles, float scale, Sum
   WaitProducts<1>(grads[0]);
   EARSHOT_UNROLL
   for (int n = 0; n < kTile / 8; ++n) {
-    const Pair32 products = products_of(n);
     EARSHOT_UNROLL
-    for (int i = 0; i < 4; ++i)
-      grads[0][n][i] = weights[0][n][i] * (grads[0][n][i] - (i % 2 == 0 ? products.x : products.y));
+    for (int i = 0; i < 4; ++i) grads[0][n][i] *= weights[0][n][i];
   }
   Packed<1, kTile> packed_grads;
   Pack<T, kTile>(grads, packed_grads);
@@ -63,8 +76,6 @@ __device__ __forceinline__ void AddStep(const StepTiles& tiles, float scale, Sum
   BeginAddWeighted<T, kTile>(grad_k, packed_grads, tiles.queries);
   CommitProducts();
   use(grads, packed_grads);
-  WaitProducts<0>(grad_v[0]);
-  WaitProducts<0>(grad_k[0]);
 }
 
 // sums[half] += the lane's part of the row of key slot + 8 half.

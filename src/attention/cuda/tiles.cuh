@@ -297,11 +297,10 @@ __device__ __forceinline__ void AddWeightedRows(Sums<kGroups, kPad>& sums, const
 // product with a column of ones costs less than adding them up.
 template <class T, int kDepth, int kGroups>
 __device__ __forceinline__ void AddRowSums(float (&totals)[kGroups][4], const Packed<kGroups, kDepth>& weights) {
-  const uint32_t ones = PackPair<T>(1.F, 1.F);
   EARSHOT_UNROLL
   for (int step = 0; step < kDepth / 16; ++step) {
     EARSHOT_UNROLL
-    for (int g = 0; g < kGroups; ++g) Mma<T>(totals[g], weights[g][step], ones, ones);
+    for (int g = 0; g < kGroups; ++g) Mma<T>(totals[g], weights[g][step], T::kOnes, T::kOnes);
   }
 }
 
@@ -337,11 +336,10 @@ __device__ __forceinline__ void WriteRounded(const float (&sums)[kPad / 8][4], f
   __syncwarp();
   EARSHOT_UNROLL
   for (int n = 0; n < kPad / 8; ++n) {
-    const auto at = [&](int row) {
-      return reinterpret_cast<uint32_t*>(rounded + RoundedChunk<kPad>(row, n) + lane % 4 * 2);
-    };
-    SharedStore(at(lane / 4), PackPair<T>(sums[n][0] * low_scale, sums[n][1] * low_scale));
-    SharedStore(at(lane / 4 + 8), PackPair<T>(sums[n][2] * high_scale, sums[n][3] * high_scale));
+    uint16_t* low = rounded + RoundedChunk<kPad>(lane / 4, n) + lane % 4 * 2;
+    uint16_t* high = low + RoundedChunk<kPad>(8, 0);
+    SharedStore(reinterpret_cast<uint32_t*>(low), PackPair<T>(sums[n][0] * low_scale, sums[n][1] * low_scale));
+    SharedStore(reinterpret_cast<uint32_t*>(high), PackPair<T>(sums[n][2] * high_scale, sums[n][3] * high_scale));
   }
   __syncwarp();
   constexpr int kTurns = kGroupRows * kChunks / kWarp;

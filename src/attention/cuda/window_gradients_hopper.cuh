@@ -24,7 +24,7 @@ struct HopperWindowShape {
   // Two groups for keys, one for queries, and one that brings: three of its warps steps, the fourth keys and values.
   static constexpr int kThreads = (Hopper::kGroups + 2) * Hopper::kGroupThreads;
   static_assert(Hopper::kStages + 1 == Hopper::kGroupWarps);
-  static constexpr int kKeyRegisters = 192, kQueryRegisters = 80, kBringing = 48;
+  static constexpr int kKeyRegisters = 192, kQueryRegisters = 88, kBringing = 40;
   static_assert(2 * kKeyRegisters + kQueryRegisters + kBringing <= 65536 / Hopper::kGroupThreads);
 
   // 64 queries, and what they have to do with the pair.
@@ -42,7 +42,7 @@ struct HopperWindowShape {
     int32_t head;  // negative, ~head: the gradients of the keys are another block's to write
   };
   struct alignas(16) Statistics {
-    float lse[kTile], products[kTile];  // as of GradientProblem::statistics
+    float lse[kTile], minus_d[kTile];  // as of GradientProblem::statistics
   };
   struct Small {
     HopperRings rings;  // of steps, and of pairs
@@ -59,7 +59,7 @@ struct HopperWindowShape {
   static constexpr int64_t kLiveBytes = int64_t{kTile} * Hopper::kDim * 4;
   static constexpr int64_t kStaging = int64_t{kTiles} * Hopper::kTileBytes + kLive * kLiveBytes;
   static constexpr int64_t kSmall = kStaging + Hopper::kGroupWarps * Hopper::kStagingBytes;
-  static constexpr int64_t kSharedBytes = kSmall + int64_t{sizeof(Small)} + Hopper::kAlignment;
+  static constexpr int64_t kSharedBytes = kSmall + int64_t{sizeof(Small)};
 };
 
 class WindowStages {
@@ -80,9 +80,9 @@ class WindowStages {
   }
 
   __device__ __forceinline__ HopperRing<Hopper::kStages>& steps() const { return small_.rings.stages; }
-  __device__ __forceinline__ uint16_t* query_rows(int index) const { return Tile(index % Hopper::kStages * 2); }
-  __device__ __forceinline__ uint16_t* grad_rows(int index) const { return Tile(index % Hopper::kStages * 2 + 1); }
-  __device__ __forceinline__ Shape::Step* step(int index) const { return small_.steps + index % Hopper::kStages; }
+  __device__ __forceinline__ uint16_t* query_rows(StagePlace at) const { return Tile(at.buffer() * 2); }
+  __device__ __forceinline__ uint16_t* grad_rows(StagePlace at) const { return Tile(at.buffer() * 2 + 1); }
+  __device__ __forceinline__ Shape::Step* step(StagePlace at) const { return small_.steps + at.buffer(); }
 
   __device__ __forceinline__ HopperRing<2>& pairs() const { return small_.rings.items; }
   __device__ __forceinline__ Shape::Pair* pair(int turn) const { return small_.pairs + turn % 2; }
@@ -103,7 +103,8 @@ class WindowStages {
   __device__ __forceinline__ uint16_t* handed_rows(int handed, int group) const {
     return Tile(Shape::kStageTiles + Shape::kItemTiles + handed % 2 * Hopper::kGroups + group);
   }
-  // What a thread of the group for queries keeps of the gradients of a part's, in eight pieces.
+  // What a thread of the group for queries keeps of the gradients of a part's, in eight pieces: zeros before the first
+  // pair that sees it.
   __device__ __forceinline__ Quad32* live(int part, int piece) const {
     auto* all = reinterpret_cast<Quad32*>(Tile(Shape::kTiles));
     return all + (part % Shape::kLive * 8 + piece) * Hopper::kGroupThreads +
@@ -140,7 +141,6 @@ class WindowWalk {
     if (++part_ < parts_.end) return;
     ++turn_, ++pair_;
     if (pair_ < end_pair_) {
-      previous_end_ = parts_.end;
       parts_ = next_;
       SetPair();
       return;
@@ -153,7 +153,7 @@ class WindowWalk {
   __device__ __forceinline__ int start() const { return run_.start; }
   __device__ __forceinline__ int length() const { return run_.length; }
   __device__ __forceinline__ int last_row() const { return run_.start + run_.length - 1; }
-  __device__ __forceinline__ int head() const { return item_ % p_.forward.arguments.heads; }
+  __device__ __forceinline__ int head() const { return head_; }
   __device__ __forceinline__ int turn() const { return turn_; }  // counts pairs
   __device__ __forceinline__ int pair() const { return pair_; }
   __device__ __forceinline__ int part() const { return part_; }
@@ -162,19 +162,19 @@ class WindowWalk {
   // Whether the gradients of the pair's keys, and of the part's queries, are the block's to write.
   __device__ __forceinline__ bool own_pair() const { return pair_ >= run_.first_pair && pair_ < run_.end_pair; }
   __device__ __forceinline__ bool own_part() const { return part_ >= own_parts_.first && part_ < own_parts_.end; }
-  // Of a part of its own: no pair before this one sees it. Of any: none behind it does.
-  __device__ __forceinline__ bool first_visit() const { return part_ >= previous_end_; }
+  // No pair behind this one sees the part.
   __device__ __forceinline__ bool last_visit() const { return part_ < next_.first || part_ >= next_.end; }
   // Whether the part sees any key of the group.
   __device__ __forceinline__ bool Sees(int group) const {
     return part_ >= (group == 0 ? seen_by_[0].first : seen_by_[1].first) &&
            part_ < (group == 0 ? seen_by_[0].end : seen_by_[1].end);
   }
-  // Counts parts, as their statistics are made: this one, that of the item's first part, and those that the pair and
-  // the next one need.
+  // Counts parts, as their statistics are made: this one, that of the item's first part, and the ends of those that the
+  // pair needs, and of those that it or the next one needs.
   __device__ __forceinline__ int statistics() const { return StatisticsOf(part_); }
   __device__ __forceinline__ int first_statistics() const { return statistics_; }
-  __device__ __forceinline__ int end_statistics() const { return StatisticsOf(Max(parts_.end, next_.end)); }
+  __device__ __forceinline__ int end_statistics() const { return StatisticsOf(parts_.end); }
+  __device__ __forceinline__ int end_next_statistics() const { return StatisticsOf(Max(parts_.end, next_.end)); }
   __device__ __forceinline__ int first_part() const { return first_part_; }
   __device__ __forceinline__ bool last_of_all() const {
     return last_of_pair() && pair_ + 1 == end_pair_ && item_ + static_cast<int>(gridDim.x) >= items_;
@@ -184,7 +184,9 @@ class WindowWalk {
   __device__ __forceinline__ int StatisticsOf(int part) const { return statistics_ + part - first_part_; }
   __device__ __forceinline__ void ReadItem() {
     if (AtEnd()) return;
-    run_ = p_.window_runs[item_ / p_.forward.arguments.heads];
+    const int heads = p_.forward.arguments.heads, run = item_ / heads;
+    head_ = item_ - run * heads;
+    run_ = p_.window_runs[run];
     const CudaTerm& term = p_.window.term;
     own_parts_ = {2 * run_.first_pair, Min(2 * run_.end_pair, (run_.length - 1) / kTile + 1)};
     const int first = own_parts_.first * kTile, end = Min(own_parts_.end * kTile, run_.length);
@@ -193,7 +195,6 @@ class WindowWalk {
     pair_ = keys.first / Shape::kPair, end_pair_ = (keys.end - 1) / Shape::kPair + 1;
     const Run of_keys = PartsOf(term, first, end - 1, run_.length);
     first_part_ = of_keys.first, end_part_ = of_keys.end;
-    previous_end_ = 0;
     parts_ = PartsOfPair(pair_);
     SetPair();
   }
@@ -216,11 +217,11 @@ class WindowWalk {
 
   const GradientProblem& p_;
   const int items_;
-  int item_, turn_ = 0, statistics_ = 0;
+  int item_, head_ = 0, turn_ = 0, statistics_ = 0;
   WindowRun run_ = {};
   Run own_parts_ = {};
   int first_part_ = 0, end_part_ = 0;  // of all parts of the item
-  int pair_ = 0, end_pair_ = 0, part_ = 0, previous_end_ = 0;
+  int pair_ = 0, end_pair_ = 0, part_ = 0;
   Run parts_ = {}, next_ = {};  // of the pair, and of the next
   Run seen_by_[Hopper::kGroups] = {};
 };
@@ -236,20 +237,20 @@ class WindowBringer {
   // Every kStages-th step, from `first` on.
   __device__ __forceinline__ void BringSteps(int items, int first) {
     const CudaAttentionArguments& a = p_.forward.arguments;
-    int index = 0;
-    for (WindowWalk walk(p_, items); !walk.AtEnd(); walk.Advance(), ++index) {
-      if (index % Hopper::kStages != first) continue;
+    StagePlace at = 0;
+    for (WindowWalk walk(p_, items); !walk.AtEnd(); walk.Advance(), at.Advance()) {
+      if (at.buffer() != first) continue;
       const int row = walk.start() + walk.part() * kTile;
-      stages_.steps().WaitUntilFree(index);
-      BringRows(stages_.query_rows(index), HeadOf(a.q, walk.head(), a.head_dim, true), row, walk.last_row());
-      BringRows(stages_.grad_rows(index), HeadOf(p_.grad_out, walk.head(), a.head_dim, true), row, walk.last_row());
+      stages_.steps().WaitUntilFree(at);
+      BringRows(stages_.query_rows(at), HeadOf(a.q, walk.head(), a.head_dim, true), row, walk.last_row());
+      BringRows(stages_.grad_rows(at), HeadOf(p_.grad_out, walk.head(), a.head_dim, true), row, walk.last_row());
       CommitCopies();
       const uint32_t flags = (walk.Sees(0) ? 1U : 0U) << Shape::kSees | (walk.Sees(1) ? 2U : 0U) << Shape::kSees |
                              (walk.own_part() ? Shape::kOwnPart : 0U) | (walk.last_visit() ? Shape::kLastVisit : 0U) |
                              (walk.last_of_pair() ? Shape::kLastOfPair : 0U) | (walk.last_of_all() ? Shape::kLast : 0U);
       if (threadIdx.x % kWarp == 0)
-        SharedStore(stages_.step(index), Shape::Step{flags, walk.part(), walk.statistics()});
-      stages_.steps().SayFull(index);
+        SharedStore(stages_.step(at), Shape::Step{flags, walk.part(), walk.statistics()});
+      stages_.steps().SayFull(at);
     }
   }
 
@@ -290,28 +291,37 @@ class WindowKeyGradients {
       : p_(p), stages_(stages), scale_(p.forward.biased ? 1.F : p.forward.log2_scale) {}
 
   __device__ __forceinline__ void Compute() {
-    int index = 0, turn = 0;
+    StagePlace at = 0;
+    int turn = 0;
     for (bool end = false; !end; ++turn) {
       Sums<1, Hopper::kDim> grad_k = {}, grad_v = {};
       stages_.pairs().WaitUntilFull(turn);
       const Shape::Pair pair = SharedLoad(stages_.pair(turn));
       BeginPair(pair);
-      for (bool last = false; !last; ++index) {
-        stages_.steps().WaitUntilFull(index);
-        const Shape::Step step = SharedLoad(stages_.step(index));
+      HeldStage held;
+      for (bool last = false; !last; at.Advance()) {
+        stages_.steps().WaitUntilFull(at);
+        const Shape::Step step = SharedLoad(stages_.step(at));
         last = (step.flags & Shape::kLastOfPair) != 0, end = (step.flags & Shape::kLast) != 0;
         const bool hands_over = (step.flags & Shape::kOwnPart) != 0;
         if ((step.flags >> (Shape::kSees + group_) & 1) != 0) {
           stages_.parts().WaitUntilFull(step.statistics);
-          Add(step, index, turn, hands_over, grad_k, grad_v);
-        } else if (hands_over) {
-          stages_.handed().WaitUntilFree(handed_);
-          stages_.handed().SayFull(handed_);
+          Add(step, at, turn, hands_over, held, grad_k, grad_v);
+          held.Hold(at);
+        } else {
+          EndStep(grad_k, grad_v);
+          held.Free(stages_.steps());
+          stages_.steps().SayFree(at);
+          if (hands_over) {
+            stages_.handed().WaitUntilFree(handed_);
+            stages_.handed().SayFull(handed_);
+          }
         }
         if (hands_over) ++handed_;
-        stages_.steps().SayFree(index);
         if ((step.flags & Shape::kLastVisit) != 0) stages_.parts().SayFree(step.statistics);
       }
+      EndStep(grad_k, grad_v);
+      held.Free(stages_.steps());
       stages_.pairs().SayFree(turn);
       if (pair.head >= 0) Write(pair, grad_k, grad_v);
     }
@@ -341,23 +351,22 @@ class WindowKeyGradients {
   }
 
   // Adds what the step's queries give, and hands over the gradients of logits.
-  __device__ __forceinline__ void Add(const Shape::Step& step, int index, int turn, bool hands_over,
-                                      Sums<1, Hopper::kDim>& grad_k, Sums<1, Hopper::kDim>& grad_v) {
+  __device__ __forceinline__ void Add(const Shape::Step& step, StagePlace at, int turn, bool hands_over,
+                                      HeldStage& held, Sums<1, Hopper::kDim>& grad_k, Sums<1, Hopper::kDim>& grad_v) {
     const int first = step.part * kTile, column = lane_ % 4 * 2;
     const Shape::Statistics& statistics = stages_.statistics(step.statistics);
     const auto pair_of = [column](const float* of, int n) {
       return SharedLoad(reinterpret_cast<const Pair32*>(of + column + 8 * n));
     };
     AddStep<T>(
-        {stages_.key_rows(turn, group_), stages_.value_rows(turn, group_), stages_.query_rows(index),
-         stages_.grad_rows(index)},
-        scale_, grad_k, grad_v,
+        {stages_.key_rows(turn, group_), stages_.value_rows(turn, group_), stages_.query_rows(at),
+         stages_.grad_rows(at)},
+        scale_, grad_k, grad_v, [&] { held.Free(stages_.steps()); },
         [&](Sums<1, kTile>& weights) {
-          WaitProducts<1>(weights[0]);
           if (p_.forward.biased) AddRowBiases(weights, p_.forward.log2_scale, biases_);
           if (first < seen_by_all_.first || first + kTile > seen_by_all_.end) Mask(weights, first);
         },
-        [&](int n) { return pair_of(statistics.lse, n); }, [&](int n) { return pair_of(statistics.products, n); },
+        [&](int n) { return pair_of(statistics.lse, n); }, [&](int n) { return pair_of(statistics.minus_d, n); },
         [&](const Sums<1, kTile>& grads, const Packed<1, kTile>& packed) {
           if (p_.grad_bias) AddRows(grads, bias_sums_);
           if (hands_over) HandOver(packed);
@@ -371,7 +380,7 @@ class WindowKeyGradients {
     EARSHOT_UNROLL
     for (int i = 0; i < kTile / 4; ++i) {
       // Columns 8 (i / 2) + column and the next of row i % 2.
-      auto* to = reinterpret_cast<uint32_t*>(handed + SwizzledChunk(row + i % 2 * 8, i / 2) + column);
+      auto* to = reinterpret_cast<uint32_t*>(handed + SwizzledChunk(row, i / 2) + i % 2 * 8 * Hopper::kDim + column);
       SharedStore(to, grads[0][i / 4][i % 4]);
     }
     stages_.handed().SayFull(handed_);
@@ -381,8 +390,8 @@ class WindowKeyGradients {
   __device__ __forceinline__ void Mask(Sums<1, kTile>& logits, int first) const {
     EARSHOT_UNROLL
     for (int half = 0; half < 2; ++half) {
-      MaskRow<0, kTile>(logits, half, static_cast<uint32_t>(first + lane_ % 4 * 2 - seen_by_[half].first),
-                        static_cast<uint32_t>(seen_by_[half].end - seen_by_[half].first));
+      const Run seen_by = seen_by_[half];
+      MaskRow<0, kTile>(logits, half, RangeOf(Max(seen_by.first - first, 0), Min(seen_by.end - first, kTile)));
     }
   }
 
@@ -430,66 +439,74 @@ class WindowQueryGradients {
       : p_(p), stages_(stages) {}
 
   __device__ __forceinline__ void Compute(int items) {
+    EARSHOT_UNROLL
+    for (int i = 0; i < Shape::kLive * Hopper::kDim / 8; ++i)
+      SharedStore(stages_.live(i / 8, i % 8), Quad32{0, 0, 0, 0});
     int handed = 0, made = 0;
     for (WindowWalk walk(p_, items); !walk.AtEnd(); walk.Advance()) {
-      if (walk.first_of_pair()) {
-        for (made = Max(made, walk.first_statistics()); made < walk.end_statistics(); ++made) {
-          stages_.parts().WaitUntilFree(made);
-          MakeStatistics(walk, walk.first_part() + made - walk.first_statistics(), stages_.statistics(made));
-          stages_.parts().SayFull(made);
-        }
-        stages_.pairs().WaitUntilFull(walk.turn());
+      made = Max(made, walk.first_statistics());
+      // What the pair needs and is not there yet, then what the next one needs, one before each step: nobody is to wait
+      // long for this group.
+      const bool begins = walk.first_of_pair();
+      const int end = begins ? walk.end_statistics() : Min(made + 1, walk.end_next_statistics());
+      for (; made < end; ++made) {
+        stages_.parts().WaitUntilFree(made);
+        MakeStatistics(walk, walk.first_part() + made - walk.first_statistics(), stages_.statistics(made));
+        stages_.parts().SayFull(made);
       }
+      if (begins) stages_.pairs().WaitUntilFull(walk.turn());
       if (walk.own_part()) Add(walk, handed++);
       if (walk.last_of_pair()) stages_.pairs().SayFree(walk.turn());
     }
   }
 
  private:
-  // Eight lanes a row.
+  // -D as products of tiles, of which the diagonal counts. Any order of the channels is as good, so a lane loads eight at
+  // once: chunks lane % 4 and lane % 4 + 4 of rows lane / 4 and lane / 4 + 8 of the warp's.
   __device__ __forceinline__ void MakeStatistics(const WindowWalk& walk, int part, Shape::Statistics& to) {
     const CudaAttentionArguments& a = p_.forward.arguments;
-    const int chunk = lane_ % 8 * 8, first = walk.start() + part * kTile;
-    const bool inside = chunk < a.head_dim;
+    const int first = walk.start() + part * kTile + warp_ * kGroupRows, chunk = lane_ % 4 * 8;
     const Rows outs =
         HeadOf(CudaConstHeads{a.out.data, a.out.frame_stride, a.out.head_stride}, walk.head(), a.head_dim, true);
     const Rows grads = HeadOf(p_.grad_out, walk.head(), a.head_dim, true);
-    constexpr int kRows = kGroupRows / 4;
-    Octet16 x[kRows] = {}, y[kRows] = {};
+    Octet16 x[2][2] = {}, y[2][2] = {};  // of a half of the rows, and of the channels
     EARSHOT_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const int row = Min(first + warp_ * kGroupRows + i * 4 + lane_ / 8, walk.last_row());
-      if (inside) x[i] = *reinterpret_cast<const Octet16*>(outs.At(row, chunk));
-      if (inside) y[i] = *reinterpret_cast<const Octet16*>(grads.At(row, chunk));
+    for (int half = 0; half < 2; ++half) {
+      const int row = Min(first + lane_ / 4 + 8 * half, walk.last_row());
+      EARSHOT_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        if (chunk + 32 * i >= a.head_dim) continue;
+        x[half][i] = *reinterpret_cast<const Octet16*>(outs.At(row, chunk) + 32 * i);
+        y[half][i] = *reinterpret_cast<const Octet16*>(grads.At(row, chunk) + 32 * i);
+      }
     }
+    float* lse = to.lse + warp_ * kGroupRows;
     if (lane_ < kGroupRows) {
-      const int r = warp_ * kGroupRows + lane_, row = first + r;
-      const float lse = row <= walk.last_row() ? (a.lse + walk.head() * a.lse_stride)[row] : -INFINITY;
-      SharedStore(to.lse + r, lse == -INFINITY ? INFINITY : lse * kLog2e);
+      const int row = first + lane_;
+      const float natural = row <= walk.last_row() ? (a.lse + walk.head() * a.lse_stride)[row] : -INFINITY;
+      SharedStore(lse + lane_, natural == -INFINITY ? INFINITY : natural * kLog2e);
     }
+    float* minus_d = to.minus_d + warp_ * kGroupRows;
     EARSHOT_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      float sum = 0;
+    for (int half = 0; half < 2; ++half) {
+      float sums[4] = {};
       EARSHOT_UNROLL
       for (int j = 0; j < 4; ++j) {
-        sum += LowOf<T>(x[i].pairs[j]) * LowOf<T>(y[i].pairs[j]);
-        sum += HighOf<T>(x[i].pairs[j]) * HighOf<T>(y[i].pairs[j]);
+        const uint32_t rows[4] = {x[0][0].pairs[j], x[1][0].pairs[j], x[0][1].pairs[j], x[1][1].pairs[j]};
+        Mma<T>(sums, rows, y[half][0].pairs[j], y[half][1].pairs[j]);
       }
-      sum = RowSum(sum);
-      sum += __shfl_xor_sync(kAllLanes, sum, 4);
-      if (lane_ % 8 == 0) SharedStore(to.products + warp_ * kGroupRows + i * 4 + lane_ / 8, sum);
+      if (lane_ / 8 == lane_ % 4)
+        SharedStore(minus_d + lane_ / 4 + 8 * half, -(lane_ / 4 % 2 == 0 ? sums[2 * half] : sums[2 * half + 1]));
     }
   }
 
   // What the pair's keys give to the part's queries.
   __device__ __forceinline__ void Add(const WindowWalk& walk, int handed) {
-    const bool first_visit = walk.first_visit();
     Sums<1, Hopper::kDim> sums;
     EARSHOT_UNROLL
     for (int n = 0; n < Hopper::kDim / 8; ++n) {
       const Quad32 piece = SharedLoad(stages_.live(walk.part(), n));
-      sums[0][n][0] = first_visit ? 0 : piece.x, sums[0][n][1] = first_visit ? 0 : piece.y;
-      sums[0][n][2] = first_visit ? 0 : piece.z, sums[0][n][3] = first_visit ? 0 : piece.w;
+      sums[0][n][0] = piece.x, sums[0][n][1] = piece.y, sums[0][n][2] = piece.z, sums[0][n][3] = piece.w;
     }
     stages_.handed().WaitUntilFull(handed);
     BeginProducts();
@@ -510,6 +527,8 @@ class WindowQueryGradients {
         SharedStore(stages_.live(walk.part(), n), Quad32{sums[0][n][0], sums[0][n][1], sums[0][n][2], sums[0][n][3]});
       return;
     }
+    EARSHOT_UNROLL
+    for (int n = 0; n < Hopper::kDim / 8; ++n) SharedStore(stages_.live(walk.part(), n), Quad32{0, 0, 0, 0});
     const CudaAttentionArguments& a = p_.forward.arguments;
     const int first = walk.part() * kTile + warp_ * kGroupRows;
     WriteRounded<T, Hopper::kDim>(sums[0], a.scale, a.scale, stages_.staging(warp_), p_.grad_q, walk.head(), a.head_dim,
@@ -526,7 +545,7 @@ template <class T>
 __global__ void __launch_bounds__(HopperWindowShape::kThreads, 1)
     HopperWindowGradientsKernel(const __grid_constant__ GradientProblem p, int items) {
   using Shape = HopperWindowShape;
-  const WindowStages stages(Hopper::Shared());
+  const WindowStages stages(DynamicShared<unsigned char>());
   stages.Init();
   const int group = Hopper::Warp() / Hopper::kGroupWarps;
   if (group < Hopper::kGroups) {

@@ -15,6 +15,7 @@
 namespace earshot::cuda {
 
 struct BFloat16 {
+  static constexpr uint32_t kOnes = 0x3F803F80;
   static float ToFloat(uint16_t bits) {
     const uint32_t wide = static_cast<uint32_t>(bits) << 16;
     float value;
@@ -30,6 +31,7 @@ struct BFloat16 {
 };
 
 struct Float16 {
+  static constexpr uint32_t kOnes = 0x3C003C00;
   static float ToFloat(uint16_t bits) {
     _Float16 half;
     std::memcpy(&half, &bits, 2);
@@ -63,6 +65,14 @@ inline const void* RowAddress(const void* address, int32_t row, int32_t row_byte
   return static_cast<const char*>(address) + static_cast<int64_t>(row) * row_bytes;
 }
 inline float Greater(float a, float b) { return std::fmax(a, b); }
+inline uint32_t AddPairs(uint32_t a, uint32_t b) {
+  return PackPair<Float16>(LowOf<Float16>(a) + LowOf<Float16>(b), HighOf<Float16>(a) + HighOf<Float16>(b));
+}
+inline void MaskPair(float& low, float& high, uint32_t rows, uint32_t range) {
+  const float middle = LowOf<Float16>(range), reach = HighOf<Float16>(range);
+  if (!(std::fabs(LowOf<Float16>(rows) - middle) <= reach)) low = -INFINITY;
+  if (!(std::fabs(HighOf<Float16>(rows) - middle) <= reach)) high = -INFINITY;
+}
 
 struct MmaSlot {
   float* c;
