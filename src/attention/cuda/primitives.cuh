@@ -187,8 +187,8 @@ __device__ __forceinline__ void ArriveAtPhase(PhaseBarrier* barrier) {
 __device__ __forceinline__ void WaitForPhase(PhaseBarrier* barrier, uint32_t parity) {
   constexpr uint32_t kNanoseconds = 1000000;  // at most, before it looks again
   asm volatile(
-      "{\n.reg .pred ended;\nagain:\nmbarrier.try_wait.parity.shared.b64 ended, [%0], %1, %2;\n@!ended bra again;\n}\n" ::
-          "r"(SharedAddress(barrier)),
+      "{\n.reg .pred ended;\nagain:\nmbarrier.try_wait.parity.shared.b64 ended, [%0], %1, %2;\n@!ended bra "
+      "again;\n}\n" ::"r"(SharedAddress(barrier)),
       "r"(parity), "r"(kNanoseconds)
       : "memory");
 }

@@ -248,8 +248,7 @@ class WindowBringer {
       const uint32_t flags = (walk.Sees(0) ? 1U : 0U) << Shape::kSees | (walk.Sees(1) ? 2U : 0U) << Shape::kSees |
                              (walk.own_part() ? Shape::kOwnPart : 0U) | (walk.last_visit() ? Shape::kLastVisit : 0U) |
                              (walk.last_of_pair() ? Shape::kLastOfPair : 0U) | (walk.last_of_all() ? Shape::kLast : 0U);
-      if (threadIdx.x % kWarp == 0)
-        SharedStore(stages_.step(at), Shape::Step{flags, walk.part(), walk.statistics()});
+      if (threadIdx.x % kWarp == 0) SharedStore(stages_.step(at), Shape::Step{flags, walk.part(), walk.statistics()});
       stages_.steps().SayFull(at);
     }
   }
@@ -461,8 +460,8 @@ class WindowQueryGradients {
   }
 
  private:
-  // -D as products of tiles, of which the diagonal counts. Any order of the channels is as good, so a lane loads eight at
-  // once: chunks lane % 4 and lane % 4 + 4 of rows lane / 4 and lane / 4 + 8 of the warp's.
+  // -D as products of tiles, of which the diagonal counts. Any order of the channels is as good, so a lane loads eight
+  // at once: chunks lane % 4 and lane % 4 + 4 of rows lane / 4 and lane / 4 + 8 of the warp's.
   __device__ __forceinline__ void MakeStatistics(const WindowWalk& walk, int part, Shape::Statistics& to) {
     const CudaAttentionArguments& a = p_.forward.arguments;
     const int first = walk.start() + part * kTile + warp_ * kGroupRows, chunk = lane_ % 4 * 8;

@@ -39,6 +39,8 @@ struct Thread {
   bool done = false;
   std::vector<std::vector<Copy>> groups;  // committed, oldest first
   std::vector<Copy> open_group;
+  std::deque<std::vector<std::function<void()>>> products;  // committed groups, oldest first
+  std::vector<std::function<void()>> open_products;
   int barrier_result = 0;
 };
 
@@ -130,6 +132,7 @@ void RunThread() {
   bool pending = !thread.open_group.empty();
   for (const auto& group : thread.groups) pending = pending || !group.empty();
   if (pending) Fail("cp.async was never waited for");
+  if (!thread.products.empty() || !thread.open_products.empty()) Fail("products were never waited for");
 }
 
 void ThreadEntry() {
@@ -206,6 +209,7 @@ void RunBlock() {
     Thread& thread = *b.threads[i];
     thread.index = i, thread.done = false, thread.waits_at = nullptr;
     thread.groups.clear(), thread.open_group.clear();
+    thread.products.clear(), thread.open_products.clear();
     thread.clock.assign(b.num_threads, 0);
     thread.clock[i] = 1;
     thread.fiber.Start(ThreadEntry);
@@ -427,6 +431,21 @@ void WarpCollective(const char* kind, void* arguments, void (*operation)(void** 
 void NoteOfGroup(int what) {
   const int thread = g_block.current->index;
   if (thread % 32 == 0) g_block.warps[thread / 32].of_group.push_back(static_cast<int8_t>(what));
+}
+
+void BeginProduct(std::function<void()> product) { g_block.current->open_products.push_back(std::move(product)); }
+void CommitProducts() {
+  Thread& thread = *g_block.current;
+  if (!thread.open_products.empty()) thread.products.push_back(std::move(thread.open_products));
+  thread.open_products.clear();
+}
+void WaitProducts(int groups_left) {
+  Thread& thread = *g_block.current;
+  while (static_cast<int>(thread.products.size()) > groups_left) {
+    const std::vector<std::function<void()>> group = std::move(thread.products.front());
+    thread.products.pop_front();
+    for (const auto& product : group) product();
+  }
 }
 
 void RequireFullMask(unsigned mask) {

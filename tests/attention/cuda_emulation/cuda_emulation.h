@@ -72,8 +72,10 @@ void WaitForPhase(const void* barrier, uint32_t parity);
 // Something that the four warps of a group have to do all, in the same order: products, and waiting for them.
 void NoteOfGroup(int what);
 
-// Something that the four warps of a group have to do all, in the same order: products, and waiting for them.
-void NoteOfGroup(int what);
+// Products in the background: a lane's wait until it asks for them.
+void BeginProduct(std::function<void()> product);
+void CommitProducts();
+void WaitProducts(int groups_left);
 
 // A warp's collective: every lane brings a pointer to its arguments, the last one to come calls operation with the 32
 // pointers by lane. `ordering` as __syncwarp, after which the lanes see what the others wrote.

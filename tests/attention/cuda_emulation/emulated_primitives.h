@@ -132,36 +132,54 @@ inline void FenceForProducts() {}
 // All of these are one and the same for the four warps of a group.
 enum OfGroup { kBegins, kCommits, kMultiplies, kWaits };
 inline void BeginProducts() { earshot::emulation::NoteOfGroup(kBegins); }
-inline void CommitProducts() { earshot::emulation::NoteOfGroup(kCommits); }
+inline void CommitProducts() {
+  earshot::emulation::NoteOfGroup(kCommits);
+  earshot::emulation::CommitProducts();
+}
 template <int kGroupsLeft, int kEighths>
 void WaitProducts(float (&)[kEighths][4]) {
   earshot::emulation::NoteOfGroup(kWaits + kGroupsLeft);
+  earshot::emulation::WaitProducts(kGroupsLeft);
 }
 
 // An element of the tile that the descriptor points into: rows of 128 bytes, whose chunks of 16 bytes are exchanged by
 // bits 7 to 9 of the address.
-inline uint16_t SwizzledElement(uint32_t descriptor, int row, int column) {
+inline const uint16_t* SwizzledAddress(uint32_t descriptor, int row, int column) {
   uint64_t offset = uint64_t{descriptor} * 16 + row * 128 + column * 2;
   offset ^= (offset >> 7 & 7) << 4;
-  const auto* address =
-      reinterpret_cast<const uint16_t*>(static_cast<const char*>(earshot::emulation::SharedMemory()) + offset);
+  return reinterpret_cast<const uint16_t*>(static_cast<const char*>(earshot::emulation::SharedMemory()) + offset);
+}
+inline uint16_t SwizzledElement(uint32_t descriptor, int row, int column) {
+  const uint16_t* address = SwizzledAddress(descriptor, row, column);
   earshot::emulation::NoteRead(address, 2);
   return *address;
 }
 
 struct ProductSlot {
   float (*c)[4];
-  const uint32_t* a;  // null: rows of a tile
+  uint32_t a[4];  // unless a_in_tile
+  bool a_in_tile;
   uint32_t a_tile, b_tile;
   bool adds;
   int columns;
   bool transposed;  // rows of both tiles are those of the sum
 };
 
+// The product reads its tiles when it begins, for the checks, and once more when it is computed.
+inline void NoteTiles(const ProductSlot& slot) {
+  const auto note = [&](uint32_t tile, int first, int count) {
+    for (int k = 0; k < 16; k += slot.transposed ? 1 : 8) {
+      for (int i = first; i < first + count; i += slot.transposed ? 8 : 1)
+        earshot::emulation::NoteRead(SwizzledAddress(tile, slot.transposed ? k : i, slot.transposed ? i : k), 16);
+    }
+  };
+  if (slot.a_in_tile) note(slot.a_tile, static_cast<int>(threadIdx.x) / 32 % 4 * 16, 16);
+  note(slot.b_tile, 0, slot.columns);
+}
+
 // Of each warp by itself.
 template <class T>
-void MultiplyOfWarp(ProductSlot slot) {
-  earshot::emulation::NoteOfGroup(kMultiplies);
+void ComputeProduct(ProductSlot slot) {
   earshot::emulation::WarpCollective(
       "wgmma", &slot,
       [](void** lanes) {
@@ -170,7 +188,7 @@ void MultiplyOfWarp(ProductSlot slot) {
         const int first_row = static_cast<int>(threadIdx.x) / 32 % 4 * 16;
         for (int row = 0; row < 16; ++row) {
           for (int k = 0; k < 16; ++k) {
-            if (any.a) {
+            if (!any.a_in_tile) {
               const auto* from = static_cast<ProductSlot*>(lanes[row % 8 * 4 + k % 8 / 2]);
               const uint32_t pair = from->a[row / 8 + k / 8 * 2];
               a[row][k] = k % 2 == 0 ? LowOf<T>(pair) : HighOf<T>(pair);
@@ -199,17 +217,23 @@ void MultiplyOfWarp(ProductSlot slot) {
       },
       false);
 }
+template <class T>
+void BeginProduct(const ProductSlot& slot) {
+  earshot::emulation::NoteOfGroup(kMultiplies);
+  if (threadIdx.x % 32 == 0) NoteTiles(slot);
+  earshot::emulation::BeginProduct([slot] { ComputeProduct<T>(slot); });
+}
 template <class T, int kEighths>
 void MultiplyTiles(float (&c)[kEighths][4], uint32_t a, uint32_t b, bool adds) {
-  MultiplyOfWarp<T>({c, nullptr, a, b, adds, 8 * kEighths, false});
+  BeginProduct<T>({c, {}, true, a, b, adds, 8 * kEighths, false});
 }
 template <class T>
 void AddWeightedTile(float (&c)[8][4], const uint32_t (&a)[4], uint32_t b) {
-  MultiplyOfWarp<T>({c, a, 0, b, true, 64, true});
+  BeginProduct<T>({c, {a[0], a[1], a[2], a[3]}, false, 0, b, true, 64, true});
 }
 template <class T>
 void AddTransposedTile(float (&c)[8][4], uint32_t a, uint32_t b) {
-  MultiplyOfWarp<T>({c, nullptr, a, b, true, 64, true});
+  BeginProduct<T>({c, {}, true, a, b, true, 64, true});
 }
 
 struct MatrixSlot {

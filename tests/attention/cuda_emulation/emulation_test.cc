@@ -265,6 +265,53 @@ TEST_P(EmulationTest, GroupThatDoesNotWaitTogether) {
   }
 }
 
+// A tile may be written to again when products with it have been waited for, not before.
+TEST_P(EmulationTest, TileOfProductsThatNobodyHasWaitedFor) {
+  for (const bool early : {false, true}) {
+    const std::string error = ErrorOf(160, 2 * 8192 + 64, [=] {
+      auto* tile = DynamicShared<uint16_t>();
+      auto* free = reinterpret_cast<PhaseBarrier*>(tile + 8192);
+      if (threadIdx.x == 0) InitPhases(free, 4);
+      for (int i = static_cast<int>(threadIdx.x); i < 8192; i += 160) SharedStore(tile + i, uint16_t{0x3F80});
+      __syncthreads();
+      const auto say_free = [&] {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) ArriveAtPhase(free);
+      };
+      if (threadIdx.x < 128) {
+        float sums[8][4] = {};
+        BeginProducts();
+        MultiplyTiles<BFloat16>(sums, TileDescriptor(tile), TileDescriptor(tile + 4096), false);
+        CommitProducts();
+        EXPECT_EQ(sums[0][0], 0);
+        if (early) say_free();
+        WaitProducts<0>(sums);
+        if (!early) say_free();
+        EXPECT_EQ(sums[0][0], 16);
+      } else {
+        WaitForPhase(free, 0);
+        SharedStore(tile + threadIdx.x, uint16_t{0x3F80});
+      }
+    });
+    EXPECT_EQ(error.find("race") != std::string::npos, early) << error;
+  }
+}
+
+TEST_P(EmulationTest, ProductThatIsNotWaitedForIsFound) {
+  EXPECT_NE(ErrorOf(128, 2 * 8192,
+                    [] {
+                      auto* tile = DynamicShared<uint16_t>();
+                      for (int i = static_cast<int>(threadIdx.x); i < 8192; i += 128)
+                        SharedStore(tile + i, uint16_t{0});
+                      __syncthreads();
+                      float sums[8][4] = {};
+                      MultiplyTiles<BFloat16>(sums, TileDescriptor(tile), TileDescriptor(tile + 4096), false);
+                      CommitProducts();
+                    })
+                .find("products were never waited for"),
+            std::string::npos);
+}
+
 TEST_P(EmulationTest, ProductOfBFloat16) { CheckProduct<BFloat16>(); }
 TEST_P(EmulationTest, ProductOfFloat16) { CheckProduct<Float16>(); }
 
