@@ -45,10 +45,10 @@ __device__ __forceinline__ bool KeepsQuery(const CudaAttentionArguments& a, int 
   return !a.query_values || a.query_values[row] >= a.query_threshold;
 }
 
-// Queries [first, end) of a tile, as MaskPair takes them: their middle, and how far from it they lie. Both are exact: a
-// tile has no more than 128 queries.
+// Queries [first, end) of a tile, as MaskPair takes them: their middle, and how far from it they lie. Both are exact.
 constexpr uint32_t kEmptyRange = 0xE4000000;  // nothing is as near as -1024
 __device__ __forceinline__ uint32_t RangeOf(int first, int end) {
+  static_assert(kCudaTileQueries <= 512);
   if (first >= end) return kEmptyRange;
   return PackPair<Float16>(0.5F * static_cast<float>(first + end - 1), 0.5F * static_cast<float>(end - 1 - first));
 }
