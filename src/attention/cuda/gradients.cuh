@@ -37,6 +37,9 @@ struct GradientProblem {
   WindowRun* window_runs;
 };
 
+// The lse of the forward pass, a natural logarithm, as the statistics have it.
+__device__ __forceinline__ float StatisticOf(float lse) { return lse == -INFINITY ? INFINITY : lse * kLog2e; }
+
 // A logit becomes P, and dP becomes dS; lse to base 2 and -D are the query's.
 __device__ __forceinline__ void WeightAndGradient(float& logit, float& grad, float lse, float minus_d) {
   logit = Exp2(logit - lse);

@@ -36,7 +36,8 @@ template <int kCount>
 class RingPlace {
  public:
   // Of the index-th buffer, counted from 0.
-  __device__ __forceinline__ RingPlace(int index) : buffer_(index % kCount), round_(index / kCount) {}  // NOLINT
+  __device__ __forceinline__ RingPlace(int index)
+      : buffer_(index % kCount), round_(index / kCount) {}  // NOLINT(google-explicit-constructor)
   __device__ __forceinline__ int buffer() const { return buffer_; }
   __device__ __forceinline__ int round() const { return round_; }
   __device__ __forceinline__ void Advance() {

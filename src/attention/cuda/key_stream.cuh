@@ -46,12 +46,15 @@ __device__ __forceinline__ bool KeepsQuery(const CudaAttentionArguments& a, int 
 }
 
 // Queries [first, end) of a tile, as MaskPair takes them: their middle, and how far from it they lie. Both are exact.
-constexpr uint32_t kEmptyRange = 0xE4000000;  // nothing is as near as -1024
+inline constexpr uint32_t kEmptyRange = 0xE4000000;  // nothing is as near as -1024
 __device__ __forceinline__ uint32_t RangeOf(int first, int end) {
   static_assert(kCudaTileQueries <= 512);
   if (first >= end) return kEmptyRange;
   return PackPair<Float16>(0.5F * static_cast<float>(first + end - 1), 0.5F * static_cast<float>(end - 1 - first));
 }
+// The first and the last of a range; far apart, the wrong way round, where it is empty.
+__device__ __forceinline__ float FirstOf(uint32_t range) { return LowOf<Float16>(range) - HighOf<Float16>(range); }
+__device__ __forceinline__ float LastOf(uint32_t range) { return LowOf<Float16>(range) + HighOf<Float16>(range); }
 
 // The entries of a tile of queries in shared memory, 64 a step: of kDepth steps that are known, one is computed, the
 // next ones are copied, and the last is just being made.
@@ -239,9 +242,6 @@ class KeyStream {
 struct Sight {
   bool any, all;
 };
-// The first and the last of a range; far apart, the wrong way round, where it is empty.
-__device__ __forceinline__ float FirstOf(uint32_t range) { return LowOf<Float16>(range) - HighOf<Float16>(range); }
-__device__ __forceinline__ float LastOf(uint32_t range) { return LowOf<Float16>(range) + HighOf<Float16>(range); }
 __device__ __forceinline__ Sight SightOf(const uint32_t* ranges, int first, int end) {
   static_assert(kUnit == kWarp);
   const uint32_t range = SharedLoad(ranges + threadIdx.x % kWarp);

@@ -37,8 +37,8 @@ __global__ void PreprocessKernel(const __grid_constant__ GradientProblem p) {
   for (int distance = kStatisticsLanes / 2; distance > 0; distance /= 2)
     sum += __shfl_xor_sync(kAllLanes, sum, distance);
   if (query >= a.num_queries || lane != 0) return;
-  const float lse = a.lse[head * a.lse_stride + query];
-  p.statistics[static_cast<int64_t>(head) * a.num_queries + query] = {lse == -INFINITY ? INFINITY : lse * kLog2e, -sum};
+  p.statistics[static_cast<int64_t>(head) * a.num_queries + query] = {StatisticOf(a.lse[head * a.lse_stride + query]),
+                                                                      -sum};
 }
 
 // As the forward pass: a block computes a tile of queries, or a part of it, for one head.

@@ -56,8 +56,7 @@ __device__ __forceinline__ void ComputeQueryGradients(const GradientProblem& p,
       minus_d[half] = -RowProduct<T>(stages.left_rows(turn, Shape::kGrads, group),
                                      stages.left_rows(turn, Shape::kOutputs, group), r % kTile);
       const auto* of_turn = reinterpret_cast<const float*>(shared + Shape::kLse) + turn % 2 * kCudaTileQueries;
-      const float natural = SharedLoad(of_turn + r);
-      lse[half] = r < of.queries.count && natural != -INFINITY ? natural * kLog2e : INFINITY;
+      lse[half] = r < of.queries.count ? StatisticOf(SharedLoad(of_turn + r)) : INFINITY;
       if (lane % 4 == 0 && r < of.queries.count) {
         (p.statistics + static_cast<int64_t>(of.head) * a.num_queries)[of.queries.first + r] =
             Pair32{lse[half], minus_d[half]};

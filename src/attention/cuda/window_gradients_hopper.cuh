@@ -482,8 +482,8 @@ class WindowQueryGradients {
     float* lse = to.lse + warp_ * kGroupRows;
     if (lane_ < kGroupRows) {
       const int row = first + lane_;
-      const float natural = row <= walk.last_row() ? (a.lse + walk.head() * a.lse_stride)[row] : -INFINITY;
-      SharedStore(lse + lane_, natural == -INFINITY ? INFINITY : natural * kLog2e);
+      SharedStore(lse + lane_,
+                  row <= walk.last_row() ? StatisticOf((a.lse + walk.head() * a.lse_stride)[row]) : INFINITY);
     }
     float* minus_d = to.minus_d + warp_ * kGroupRows;
     EARSHOT_UNROLL
