@@ -44,11 +44,15 @@ void AskForLargePages(void* data, size_t bytes) {
 #endif
 }
 
+Tensor EmptyInLargePages(torch::IntArrayRef shape, const torch::TensorOptions& options) {
+  Tensor x = torch::empty(shape, options);
+  AskForLargePages(x.data_ptr(), x.nbytes());
+  return x;
+}
+
 // (N, T, heads, d) in memory, so that the heads of a frame lie together for the linear layer that follows.
 Tensor EmptyFrames(const Tensor& like) {
-  const Tensor x = torch::empty({like.size(0), like.size(2), like.size(1), like.size(3)}, like.options());
-  AskForLargePages(x.data_ptr(), x.nbytes());
-  return x.transpose(1, 2);
+  return EmptyInLargePages({like.size(0), like.size(2), like.size(1), like.size(3)}, like.options()).transpose(1, 2);
 }
 
 // The tensors of one call, dense and of one type, and what the kernels are told of them.
@@ -200,6 +204,10 @@ void Forward(const Call& call, const Tensor& out, const Tensor& lse) {
   call.ZeroOthers(out);
 }
 
+Tensor Rounded(const Tensor& x, torch::ScalarType type) {
+  return x.scalar_type() == type ? x : EmptyInLargePages(x.sizes(), x.options().dtype(type)).copy_(x);
+}
+
 struct Gradients {
   Tensor q, k, v, bias, score;
 };
@@ -211,8 +219,8 @@ Gradients Backward(const Call& call, const AttentionInputs& in, const Tensor& ou
   const auto float_options = call.q().options().dtype(torch::kFloat);
   Gradients g;
   g.q = EmptyFrames(call.q());
-  g.k = torch::zeros(call.k().sizes(), float_options);
-  g.v = torch::zeros(call.v().sizes(), float_options);
+  g.k = EmptyInLargePages(call.k().sizes(), float_options).zero_();
+  g.v = EmptyInLargePages(call.v().sizes(), float_options).zero_();
   const int64_t kv_heads = call.kv_heads(), rows = call.k().size(2);
   if (in.bias.defined()) g.bias = torch::zeros({call.utterances(), kv_heads, rows}, float_options);
   const int64_t scores = in.selection_score.defined() ? in.selection_score[0].numel() : 0;
@@ -272,8 +280,8 @@ class Function : public torch::autograd::Function<Function> {
     const Gradients g = Backward(call, in, s[5], s[6], grads[0]);
     return {
         g.q,
-        g.k.to(in.k.scalar_type()),
-        g.v.to(in.v.scalar_type()),
+        Rounded(g.k, in.k.scalar_type()),
+        Rounded(g.v, in.v.scalar_type()),
         g.bias.defined() ? g.bias.sum(1).to(in.bias.scalar_type()) : Tensor(),
         g.score.defined() ? g.score.sum(1).view_as(in.selection_score).to(in.selection_score.scalar_type()) : Tensor(),
         Tensor()};
