@@ -67,7 +67,7 @@ struct AttentionGradients {
 };
 
 // Packed keys, scores and sums of one thread; grows to what the largest unit needs, however long its list: at most some
-// 0.7 MB for heads of 64 channels, 2 MB for 256.
+// 0.7 MB for heads of 64 channels, 2 MB for 256, and twice as much for gradients of floats by AMX.
 class AttentionScratch {
  public:
   AttentionScratch();

@@ -70,7 +70,7 @@ EARSHOT_INLINE void FetchRow(const char* row, int d, KernelType type) {
 class Prefetch {
  public:
   void Clear() { num_streams_ = at_ = 0; }
-  // `count` rows of `bytes` bytes, at most 16: those of `entries`, or consecutive ones from row 0.
+  // `count` rows of `bytes` bytes, those of `entries`, or consecutive ones from row 0.
   void Add(const char* rows, int64_t row_bytes, const KeyEntry* entries, int count, int bytes) {
     for (int i = 0; i < bytes && num_streams_ < kMaxStreams; i += 64)
       streams_[num_streams_++] = {rows + i, row_bytes, entries, count};

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "src/attention/hybrid_attention.h"
+#include "src/base/error.h"
 
 namespace earshot {
 
@@ -20,15 +21,21 @@ struct SavedPlan : torch::CustomClassHolder {
   torch::Tensor lens, selection;
 };
 
+inline bool WantsGradient(const torch::Tensor& x) { return x.defined() && x.requires_grad(); }
 inline bool WantsGradient(const AttentionInputs& in) {
-  const auto wants = [](const torch::Tensor& x) { return x.defined() && x.requires_grad(); };
-  return torch::GradMode::is_enabled() &&
-         (wants(in.q) || wants(in.k) || wants(in.v) || wants(in.bias) || wants(in.selection_score));
+  return torch::GradMode::is_enabled() && (WantsGradient(in.q) || WantsGradient(in.k) || WantsGradient(in.v) ||
+                                           WantsGradient(in.bias) || WantsGradient(in.selection_score));
 }
 
 // Autograd takes no undefined tensors for inputs.
 inline std::optional<torch::Tensor> IfDefined(const torch::Tensor& x) {
   return x.defined() ? std::optional<torch::Tensor>(x) : std::nullopt;
+}
+
+// The kernels write through pointers: what autograd does not see has no second derivative.
+inline void RefuseSecondDerivative() {
+  EARSHOT_CHECK(!torch::GradMode::is_enabled(),
+                "the kernels of attention have no gradients of gradients (create_graph); HybridAttentionGathered has");
 }
 
 // 1 / sqrt(d).

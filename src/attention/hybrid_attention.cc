@@ -90,10 +90,25 @@ void CheckShapes(const AttentionInputs& in, const AttentionPlan& plan) {
                     in.k.size(2) == plan.num_rows && in.v.size(2) == plan.num_rows,
                 "{} queries, {} keys and {} values, the plan is for {} and {}", in.q.size(2), in.k.size(2),
                 in.v.size(2), plan.queries.num_queries, plan.num_rows);
+  const int64_t n = in.q.size(0), d = in.q.size(3);
+  EARSHOT_CHECK(in.k.size(0) == n && in.v.size(0) == n && in.k.size(3) == d && in.v.size(3) == d,
+                "queries of {} utterances and {} channels, keys of {} and {}, values of {} and {}", n, d, in.k.size(0),
+                in.k.size(3), in.v.size(0), in.v.size(3));
   EARSHOT_CHECK(in.q.size(1) % in.k.size(1) == 0 && in.k.size(1) == in.v.size(1), "{} query heads for {} key heads",
                 in.q.size(1), in.k.size(1));
-  EARSHOT_CHECK(!in.selection.defined() || in.selection.is_contiguous(), "a selection that is not contiguous");
-  EARSHOT_CHECK(!in.lens.defined() || (in.lens.is_contiguous() && in.lens.device().is_cpu()), "lengths off the CPU");
+  EARSHOT_CHECK(!in.bias.defined() || (in.bias.dim() == 2 && in.bias.size(0) == n && in.bias.size(1) == plan.num_rows),
+                "a bias that is not of {} utterances and {} rows", n, plan.num_rows);
+  EARSHOT_CHECK(!in.lens.defined() || (in.lens.is_contiguous() && in.lens.device().is_cpu() && in.lens.numel() == n),
+                "lengths off the CPU, or not of {} utterances", n);
+  if (const PatternTerm* t = plan.pattern.learned(); t && in.selection.defined() && plan.queries.num_queries > 0) {
+    const int64_t blocks =
+        plan.queries.Position(plan.queries.num_queries - 1) / t->chunk - plan.queries.Position(0) / t->chunk + 1;
+    const std::vector<int64_t> shape = {n, blocks, t->blocks};
+    EARSHOT_CHECK(in.selection.is_contiguous() && in.selection.sizes() == shape,
+                  "a selection that is not of {} utterances, {} blocks of queries and {} chosen", n, blocks, t->blocks);
+    EARSHOT_CHECK(!in.selection_score.defined() || in.selection_score.sizes() == shape,
+                  "scores of another shape than the selection's");
+  }
 }
 
 bool HasCpuKernels(const AttentionInputs& in) {

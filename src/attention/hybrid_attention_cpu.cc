@@ -222,8 +222,8 @@ Gradients Backward(const Call& call, const AttentionInputs& in, const Tensor& ou
   g.k = EmptyInLargePages(call.k().sizes(), float_options).zero_();
   g.v = EmptyInLargePages(call.v().sizes(), float_options).zero_();
   const int64_t kv_heads = call.kv_heads(), rows = call.k().size(2);
-  if (in.bias.defined()) g.bias = torch::zeros({call.utterances(), kv_heads, rows}, float_options);
-  const int64_t scores = in.selection_score.defined() ? in.selection_score[0].numel() : 0;
+  if (WantsGradient(in.bias)) g.bias = torch::zeros({call.utterances(), kv_heads, rows}, float_options);
+  const int64_t scores = WantsGradient(in.selection_score) ? in.selection_score[0].numel() : 0;
   if (scores > 0) g.score = torch::zeros({call.utterances(), kv_heads, scores}, float_options);
   // The units of one utterance and head add to the same keys: one after the other, so that the sums are always the
   // same.
@@ -273,6 +273,7 @@ class Function : public torch::autograd::Function<Function> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    RefuseSecondDerivative();
     const variable_list s = context->get_saved_variables();
     const auto saved = c10::static_intrusive_pointer_cast<SavedPlan>(context->saved_data["plan"].toCapsule());
     const AttentionInputs in{s[0], s[1], s[2], s[3], saved->lens, saved->selection, s[4]};

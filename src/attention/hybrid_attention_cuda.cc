@@ -305,6 +305,7 @@ class Function : public torch::autograd::Function<Function> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    RefuseSecondDerivative();
     const variable_list s = context->get_saved_variables();
     const auto saved = c10::static_intrusive_pointer_cast<Saved>(context->saved_data["saved"].toCapsule());
     const AttentionInputs in{s[0], s[1], s[2], s[3], saved->lens, saved->selection, s[4]};

@@ -87,8 +87,8 @@ Tensor HybridAttentionGathered(const AttentionInputs& in, const AttentionPlan& p
   const Tensor q =
       torch::constant_pad_nd(in.q, {0, 0, 0, padded - num_queries}).view({n, kv_heads, group, g.blocks, g.block, d});
   const Tensor rows = g.index.view({n, 1, -1, 1}).expand({n, kv_heads, -1, d});
-  const Tensor k = in.k.gather(2, rows).view({n, kv_heads, 1, g.blocks, g.width, d});
-  const Tensor v = in.v.gather(2, rows).view({n, kv_heads, 1, g.blocks, g.width, d});
+  const Tensor k = in.k.to(in.q.scalar_type()).gather(2, rows).view({n, kv_heads, 1, g.blocks, g.width, d});
+  const Tensor v = in.v.to(in.q.scalar_type()).gather(2, rows).view({n, kv_heads, 1, g.blocks, g.width, d});
   Tensor logits = torch::matmul(q, k.transpose(4, 5)).to(type) * scale;  // (N, Hk, group, B, block, W)
   if (in.bias.defined()) logits = logits + in.bias.to(type).gather(1, g.index).view({n, 1, 1, g.blocks, 1, g.width});
   if (in.selection_score.defined() && in.selection_score.numel() > 0) {

@@ -14,6 +14,8 @@ namespace {
 
 // Of a hierarchy: with the least pool of 2 its reach is a million times the near window.
 constexpr int64_t kMostLevels = 20;
+// Frames, blocks and distances at the most: more than a year of 40 ms frames, and a product of two can be counted.
+constexpr int64_t kMostNumber = int64_t{1} << 30;
 constexpr int64_t kEndless = std::numeric_limits<int64_t>::max() / 4;
 
 struct TermName {
@@ -66,6 +68,8 @@ int64_t ParseNumber(const std::string& text, const std::string& where) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size())
     Throw("pattern: {} is '{}', expected a whole number", where, text);
+  if (value < -kMostNumber || value > kMostNumber)
+    Throw("pattern: {} is {}, expected at most {} in either direction", where, value, kMostNumber);
   return value;
 }
 
@@ -114,6 +118,18 @@ void SetArgument(PatternTerm& term, const std::string& name, const std::string& 
   }
 }
 
+// Of a hierarchy: all that its levels reach.
+void RequireCountable(const PatternTerm& term) {
+  constexpr int64_t kMostReach = int64_t{1} << 56;
+  int64_t reach = std::max<int64_t>(term.left, 1);
+  for (int64_t level = 0; level <= term.levels; ++level) {
+    if (reach > kMostReach / term.pool)
+      Throw("pattern: hierarchical reaches left={} times {}^{} frames, more than can be counted; take fewer levels",
+            term.left, term.pool, term.levels + 1);
+    reach *= term.pool;
+  }
+}
+
 PatternTerm ParseTerm(const std::string& text) {
   const size_t open = text.find('(');
   const std::string name = Trim(text.substr(0, open));
@@ -142,6 +158,7 @@ PatternTerm ParseTerm(const std::string& text) {
     if (equals == std::string::npos) Throw("pattern: {} lacks its value, such as {}(...,{}=16)", where, name, argument);
     SetArgument(term, argument, Trim(part.substr(equals + 1)), where);
   }
+  if (term.kind == PatternKind::kHierarchical) RequireCountable(term);
   return term;
 }
 

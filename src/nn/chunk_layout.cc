@@ -16,7 +16,7 @@ Tensor Indices(const std::vector<int64_t>& values, torch::Device device) {
 
 }  // namespace
 
-ChunkLayout MakeChunkLayout(const Reach& reach, int64_t frames, int64_t past, torch::Device device) {
+ChunkLayout MakeChunkLayout(const Reach& reach, int64_t frames, int64_t past, double drop_below, torch::Device device) {
   EARSHOT_CHECK(frames > 0 && reach.chunk_frames > 0, "{} frames in chunks of {}", frames, reach.chunk_frames);
   const int64_t size = reach.chunk_frames, rows = size + reach.right_frames;
   ChunkLayout layout{.chunks = (frames + size - 1) / size, .rows_per_chunk = rows, .past = past};
@@ -27,7 +27,7 @@ ChunkLayout MakeChunkLayout(const Reach& reach, int64_t frames, int64_t past, to
   for (int64_t frame = 0; frame < frames; ++frame) given.push_back(row_of(frame));
   for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
     const int64_t first = chunk * size;
-    PlanOptions options{.num_queries = rows};
+    PlanOptions options{.num_queries = rows, .drop_below = drop_below};
     std::vector<int64_t> keys;
     const auto add = [&](int64_t row, int64_t frame) {
       keys.push_back(row);

@@ -36,7 +36,7 @@ struct ChunkLayout {
   int64_t past = 0;
 };
 
-// Of T' frames, 1 or more; the indices are on `device`.
-ChunkLayout MakeChunkLayout(const Reach& reach, int64_t frames, int64_t past, torch::Device device);
+// Of T' frames, 1 or more; drop_below as in PlanOptions; the indices are on `device`.
+ChunkLayout MakeChunkLayout(const Reach& reach, int64_t frames, int64_t past, double drop_below, torch::Device device);
 
 }  // namespace earshot

@@ -41,6 +41,8 @@ void EncoderOptions::Validate() const {
   for (const int layer : intermediate_layers) {
     if (layer < 1 || layer >= num_layers)
       Throw("encoder.intermediate_layers holds {}, expected 1 to {}", layer, num_layers - 1);
+    if (std::count(intermediate_layers.begin(), intermediate_layers.end(), layer) > 1)
+      Throw("encoder.intermediate_layers holds {} twice", layer);
   }
   Pattern::Parse(pattern);
   subsampling.Validate();
@@ -50,6 +52,9 @@ void EncoderOptions::Validate() const {
   if (skip.from_layer > 0 && gate.kind == GateKind::kOff)
     Throw("encoder.skip.from_layer is {}, but encoder.gate.kind is off: it is the gate that says what to skip",
           skip.from_layer);
+  if (gate.attention_threshold > 0 && gate.kind == GateKind::kOff)
+    Throw("encoder.gate.attention_threshold is {}, but encoder.gate.kind is off: no frame is below it",
+          gate.attention_threshold);
 }
 
 Encoder::Encoder(const EncoderOptions& options, int64_t num_features) : options_(options), skipper_(options.skip) {
@@ -73,7 +78,7 @@ Encoder::Encoder(const EncoderOptions& options, int64_t num_features) : options_
 
 Tensor Encoder::Energy(const Tensor& features, int64_t frames) const {
   const int64_t factor = subsampling_->factor();
-  if (frames == 0) return torch::zeros({features.size(0), 0});
+  if (frames == 0) return torch::zeros({features.size(0), 0}, features.options().dtype(torch::kFloat));
   const Tensor padded = torch::constant_pad_nd(features, {0, 0, 0, frames * factor - features.size(1)});
   return padded.view({features.size(0), frames, -1}).mean(2, false, torch::kFloat);
 }
@@ -111,7 +116,9 @@ Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens, c
     LayOutInChunks(*reach, p);
     return p;
   }
-  p.context.plan = MakeAttentionPlan(reach ? reach->pattern : pattern_, {.num_queries = frames, .num_keys = frames});
+  p.context.plan =
+      MakeAttentionPlan(reach ? reach->pattern : pattern_,
+                        {.num_queries = frames, .num_keys = frames, .drop_below = gate_->LeastAttended(is_training())});
   if (reach) p.context.convolution_chunk = reach->chunk_frames;
   p.context.rotary = MakeRotaryTable(0, frames, options_.dim / options_.heads, p.x.device());
   return p;
@@ -120,8 +127,8 @@ Encoder::Prepared Encoder::Prepare(const Tensor& features, const Tensor& lens, c
 void Encoder::LayOutInChunks(const Reach& reach, Prepared& p) const {
   CheckReach(reach);
   const torch::Device device = p.x.device();
-  const auto layout =
-      std::make_shared<const ChunkLayout>(MakeChunkLayout(reach, p.x.size(1), options_.convolution.Before(), device));
+  const auto layout = std::make_shared<const ChunkLayout>(
+      MakeChunkLayout(reach, p.x.size(1), options_.convolution.Before(), gate_->LeastAttended(is_training()), device));
   FrameContext& c = p.context;
   c.layout = layout;
   c.mask = (torch::tensor(layout->frame_of_row, torch::kInt64).unsqueeze(0) < p.lens.unsqueeze(1))
@@ -133,7 +140,10 @@ void Encoder::LayOutInChunks(const Reach& reach, Prepared& p) const {
   const Tensor bias = c.log_gate.defined() ? c.log_gate.index_select(1, layout->row_frames)
                                            : torch::zeros({p.x.size(0), p.x.size(1)}, c.mask.options());
   c.log_gate = bias.masked_fill(c.mask.squeeze(2) == 0, kNever);
-  c.rotary = MakeRotaryTable(layout->frame_of_row, options_.dim / options_.heads, device);
+  const RotaryTable of_frames = MakeRotaryTable(0, layout->chunks * reach.chunk_frames + reach.right_frames,
+                                                options_.dim / options_.heads, device);
+  const Tensor frame_of_row = torch::tensor(layout->frame_of_row, torch::kInt64).to(device);
+  c.rotary = {of_frames.cos.index_select(0, frame_of_row), of_frames.sin.index_select(0, frame_of_row)};
 }
 
 EncoderOutput Encoder::forward(const Tensor& features, const Tensor& lens, const Conditioning& conditioning,

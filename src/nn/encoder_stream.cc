@@ -86,6 +86,7 @@ RestoredFrames Encoder::RunSkipping(const GatedFrames& all, const Conditioning& 
 
 std::vector<BlockState> Encoder::StartBlocks(const Reach* reach) const {
   std::vector<BlockState> blocks(blocks_.size());
+  for (BlockState& block : blocks) block.attention.drop_below = gate_->LeastAttended(is_training());
   if (!reach) return blocks;
   const auto pattern = std::make_shared<const Pattern>(reach->pattern);
   for (BlockState& block : blocks) {
@@ -244,6 +245,7 @@ EncoderOutput Encoder::StreamInPieces(const EncoderStep& step, const Heads& head
 
 std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& steps, const Conditioning& conditioning,
                                                 const BlankProbability& blank) {
+  if (steps.empty()) return {};
   const Heads heads{conditioning, blank};
   // Streams to which nothing ever came have nothing to give.
   std::vector<EncoderOutput> out(steps.size());
@@ -259,7 +261,6 @@ std::vector<EncoderOutput> Encoder::StreamBatch(const std::vector<EncoderStep>& 
     }
   }
   if (others.size() < steps.size()) {
-    if (others.empty()) return out;
     std::vector<EncoderOutput> given = StreamBatch(others, conditioning, blank);
     for (size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(given[i]);
     return out;

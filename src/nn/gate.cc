@@ -1,5 +1,9 @@
 #include "src/nn/gate.h"
 
+#include <cmath>
+#include <limits>
+#include <utility>
+
 #include "src/base/error.h"
 
 namespace earshot {
@@ -12,14 +16,17 @@ void GateOptions::Visit(OptionVisitor& v) {
   v.Field("energy_threshold", energy_threshold);
   v.Field("energy_slope", energy_slope);
   v.Field("floor", floor);
+  v.Field("attention_threshold", attention_threshold);
   v.Field("threshold", threshold);
 }
 
 void GateOptions::Validate() const {
   if (hidden_dim < 1) Throw("encoder.gate.hidden_dim is {}, expected 1 or more", hidden_dim);
   if (!(floor > 0 && floor < 1)) Throw("encoder.gate.floor is {}, expected between 0 and 1", floor);
-  if (!(threshold >= 0 && threshold < 1))
-    Throw("encoder.gate.threshold is {}, expected at least 0 and less than 1", threshold);
+  for (const auto& [key, value] :
+       {std::pair{"threshold", threshold}, std::pair{"attention_threshold", attention_threshold}}) {
+    if (!(value >= 0 && value < 1)) Throw("encoder.gate.{} is {}, expected at least 0 and less than 1", key, value);
+  }
 }
 
 Gate::Gate(const GateOptions& options, int64_t dim) : options_(options) {
@@ -33,6 +40,10 @@ Gate::Gate(const GateOptions& options, int64_t dim) : options_(options) {
   if (!options_.with_energy) return;
   energy_slope_ = register_parameter("energy_slope", torch::full({1}, options_.energy_slope));
   energy_threshold_ = register_parameter("energy_threshold", torch::full({1}, options_.energy_threshold));
+}
+
+double Gate::LeastAttended(bool training) const {
+  return training ? -std::numeric_limits<double>::infinity() : std::log(options_.attention_threshold);
 }
 
 torch::Tensor Gate::forward(const torch::Tensor& x, const torch::Tensor& energy) {

@@ -33,6 +33,9 @@ struct GateOptions {
   double energy_slope = 4.0;
   // The least g: keeps log g finite.
   double floor = 1e-4;
+  // Frames with a lower g are not attended to, and attend to nothing, in evaluation: what lies in pauses costs no
+  // attention. 0: all are.
+  double attention_threshold = 0;
   // Frames with a lower g hold no speech: they are recognised as blank, whatever the head says. 0: none is.
   double threshold = 0;
   void Visit(OptionVisitor& v);
@@ -45,6 +48,8 @@ class Gate : public torch::nn::Module {
   // x: (N, T', D) after subsampling; energy: (N, T') float. Returns g: (N, T') float, undefined when off.
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& energy);
   GateKind kind() const { return options_.kind; }
+  // PlanOptions::drop_below.
+  double LeastAttended(bool training) const;
   bool HearsEnergy() const {
     return options_.kind == GateKind::kEnergy || (options_.kind == GateKind::kLearned && options_.with_energy);
   }

@@ -1,5 +1,6 @@
 #include "src/nn/rotary.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -50,6 +51,7 @@ Angles Offsets(int64_t head_dim) {
 
 RotaryTable MakeRotaryTable(const std::vector<int64_t>& positions, int64_t head_dim, torch::Device device) {
   EARSHOT_CHECK(head_dim % 2 == 0, "head size {} is odd", head_dim);
+  EARSHOT_CHECK(std::is_sorted(positions.begin(), positions.end()), "positions that do not ascend");
   const Angles offsets = Offsets(head_dim);
   const torch::Tensor frequencies = Frequencies(head_dim);
   const auto num = static_cast<int64_t>(positions.size());

@@ -257,9 +257,11 @@ Tensor SelfAttention::MemoryInStream(int64_t ready, SelfAttentionState& state) {
 void SelfAttention::Forget(SelfAttentionState& state) const {
   std::vector<int64_t> kept, kept_positions;
   for (size_t i = 0; i < state.key_positions.size(); ++i) {
-    if (PatternOf(state).Forgettable(state.key_positions[i], state.next_query)) continue;
+    const int64_t position = state.key_positions[i];
+    // What no frame sees says of the query that waits there whether the gate turns it down.
+    if (position < state.next_query && PatternOf(state).Forgettable(position, state.next_query)) continue;
     kept.push_back(static_cast<int64_t>(i));
-    kept_positions.push_back(state.key_positions[i]);
+    kept_positions.push_back(position);
   }
   const size_t gone = state.key_positions.size() - kept.size();
   const bool oldest = kept.empty() || kept.front() == static_cast<int64_t>(gone);
@@ -322,7 +324,8 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
   PlanOptions options{.num_queries = count,
                       .query_positions = {state.pending_positions.begin(), pending_end},
                       .num_keys = state.k.size(),
-                      .key_positions = state.key_positions};
+                      .key_positions = state.key_positions,
+                      .drop_below = state.drop_below};
   Tensor memory;
   if (memory_) {
     options.memory_chunks.first = state.first_pending_x / memory_->chunk();

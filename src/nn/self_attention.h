@@ -5,6 +5,7 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/types.h>
 
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -46,11 +47,12 @@ struct FramePositions {
 
 // The past of one layer in a stream, bounded when the pattern is.
 struct SelfAttentionState {
-  std::shared_ptr<const Pattern> pattern;  // of this stream; null: the module's
-  FrameBuffer k, v;                        // (N, t, H, d), keys that may still be seen, with positions
-  FrameBuffer log_gate;                    // (N, t), of the same keys
-  std::vector<int64_t> key_positions;      // of the same keys
-  torch::Tensor pending_q;  // (N, H, p, d), with positions: queries that wait for what they look ahead at
+  std::shared_ptr<const Pattern> pattern;                        // of this stream; null: the module's
+  double drop_below = -std::numeric_limits<double>::infinity();  // PlanOptions::drop_below
+  FrameBuffer k, v;                    // (N, t, H, d), keys that may still be seen, with positions
+  FrameBuffer log_gate;                // (N, t), of the same keys
+  std::vector<int64_t> key_positions;  // of the same keys
+  torch::Tensor pending_q;             // (N, H, p, d), with positions: queries that wait for what they look ahead at
   std::vector<int64_t> pending_positions;  // of the same queries
   CellState cells;                         // of a hierarchy
   torch::Tensor open_x, open_weight;       // (N, t, D), (N, t): normalised frames whose block is not whole

@@ -1,5 +1,7 @@
 #include "src/train/recipe.h"
 
+#include <algorithm>
+
 #include "src/base/atomic_file.h"
 #include "src/base/error.h"
 
@@ -90,6 +92,18 @@ void Recipe::Validate() const {
     Throw("data.augment.wave.sample_rate is {}, model.features.fbank.sample_rate {}: expected the same",
           data.augment.wave.sample_rate, rate);
   }
+  const DynamicChunkOptions& chunks = model.dynamic_chunk;
+  const bool ahead =
+      chunks.probability > 0 && *std::max_element(chunks.right_frames.begin(), chunks.right_frames.end()) > 0;
+  if (ahead && Pattern::Parse(model.encoder.pattern).memory())
+    Throw(
+        "model.dynamic_chunk.right_frames is more than 0, but model.encoder.pattern has memory, which takes each frame "
+        "once; set it to [0]");
+  if (ahead && model.encoder.skip.from_layer > 0)
+    Throw(
+        "model.dynamic_chunk.right_frames is more than 0, but with model.encoder.skip.from_layer {} frames are left "
+        "out; set it to [0], or from_layer when the model is used (--set encoder.skip.from_layer={})",
+        model.encoder.skip.from_layer, model.encoder.skip.from_layer);
   const LossOptions& loss = train.loss;
   if (!train.evaluate_latencies_ms.empty() && model.dynamic_chunk.probability == 0)
     Throw("train.evaluate_latencies_ms is given, but model.dynamic_chunk.probability is 0: the model knows no chunks");

@@ -343,5 +343,50 @@ TEST_F(HybridAttentionTest, PlanOfAnotherLengthIsRefused) {
   EXPECT_THROW(MakeAttentionPlan(Pattern(), {.num_queries = 4, .num_keys = 4, .key_positions = {1, 2}}), LogicError);
 }
 
+TEST_F(HybridAttentionTest, ShapesThatDoNotFitAreRefused) {
+  const AttentionPlan plan =
+      MakeAttentionPlan(Pattern::Parse("learned(block=2,blocks=2)"), {.num_queries = 8, .num_keys = 8});
+  const AttentionInputs good = RandomInputs(plan, {}, true, torch::kFloat, random_);
+  EXPECT_NO_THROW(HybridAttention(good, plan));
+  const auto refused = [&](const std::function<void(AttentionInputs&)>& change) {
+    AttentionInputs in = good;
+    change(in);
+    EXPECT_THROW(HybridAttention(in, plan), LogicError);
+  };
+  refused([](AttentionInputs& in) { in.k = in.k.narrow(3, 0, 2); });
+  refused([](AttentionInputs& in) { in.v = in.v.narrow(0, 0, 1); });
+  refused([](AttentionInputs& in) { in.bias = in.bias.narrow(0, 0, 1); });
+  refused([](AttentionInputs& in) { in.bias = in.bias.narrow(1, 0, 7); });
+  refused([](AttentionInputs& in) { in.lens = torch::tensor({8}, torch::kInt64); });
+  refused([](AttentionInputs& in) { in.selection = in.selection.narrow(1, 0, 3).contiguous(); });
+  refused([](AttentionInputs& in) { in.selection_score = in.selection_score.narrow(2, 0, 1); });
+}
+
+TEST_F(HybridAttentionTest, TypesMayDiffer) {
+  const AttentionPlan plan =
+      MakeAttentionPlan(Pattern::Parse("sliding(left=3,right=1)"), {.num_queries = 9, .num_keys = 9});
+  AttentionInputs in = RandomInputs(plan, {}, false, torch::kFloat, random_);
+  in.k = in.k.to(torch::kBFloat16), in.v = in.v.to(torch::kDouble);
+  for (const auto& [name, form] : Forms()) {
+    const Tensor out = form(in, plan);
+    EXPECT_EQ(out.scalar_type(), torch::kFloat) << name;
+    EXPECT_TRUE(TensorsMatch(out, Definition(in, plan), 1e-5)) << name;
+  }
+}
+
+// The kernels know the first derivative alone, and say so.
+TEST_F(HybridAttentionTest, GradientsOfGradientsAreRefused) {
+  const AttentionPlan plan =
+      MakeAttentionPlan(Pattern::Parse("sliding(left=3,right=1)"), {.num_queries = 9, .num_keys = 9});
+  AttentionInputs in = RandomInputs(plan, {}, false, torch::kFloat, random_);
+  in.q.requires_grad_();
+  const auto twice = [&](const Form& form) {
+    torch::autograd::grad({form(in, plan).sum()}, {in.q}, {}, true, /*create_graph=*/true);
+  };
+  EXPECT_THROW(twice(HybridAttentionCpu), LogicError);
+  EXPECT_NO_THROW(
+      twice([](const AttentionInputs& i, const AttentionPlan& p) { return HybridAttentionGathered(i, p); }));
+}
+
 }  // namespace
 }  // namespace earshot

@@ -74,6 +74,10 @@ TEST(PatternTest, ErrorsSayWhatIsWrongAndWhatIsNear) {
   EXPECT_THAT(ErrorOf("hierarchical(levels=50)"), HasSubstr("at most 20"));
   EXPECT_THAT(ErrorOf("hierarchical(left=-1)"), HasSubstr("expected 0 or more"));
   EXPECT_THAT(ErrorOf("local(chunk=99999999999999999999)"), HasSubstr("expected a whole number"));
+  EXPECT_THAT(ErrorOf("local(lookahead=9223372036854775807)"), HasSubstr("local(lookahead=)"));
+  EXPECT_THAT(ErrorOf("blockwise(offsets=-9223372036854775807)"), HasSubstr("blockwise(offsets=)"));
+  EXPECT_THAT(ErrorOf("hierarchical(pool=16,levels=16)"), HasSubstr("16^17 frames"));
+  EXPECT_THAT(ErrorOf("hierarchical(pool=8,levels=18,left=1000000)"), HasSubstr("8^19 frames"));
 }
 
 TEST(PatternTest, WhatAFrameSeesByHand) {

@@ -71,6 +71,17 @@ Streamed StreamInPieces(Encoder& encoder, const Tensor& features, int64_t most, 
 
 Tensor Lens(const std::vector<int64_t>& lens) { return torch::tensor(lens, torch::kInt64); }
 
+// Loud and quiet stretches, (1, frames, C).
+Tensor Pauses(int64_t frames, Random& random) {
+  Tensor features = torch::randn({1, frames, kFeatures}) * 0.3;
+  for (int64_t begin = 0; begin < frames;) {
+    const int64_t size = std::min<int64_t>(frames - begin, 4 + random.Index(80));
+    features.narrow(1, begin, size).add_(random.Chance(0.5) ? 1.5 : -1.5);
+    begin += size;
+  }
+  return features;
+}
+
 class EncoderTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(EncoderTest, StreamsAsTheWhole) {
@@ -90,6 +101,28 @@ TEST_P(EncoderTest, StreamsAsTheWhole) {
         EXPECT_TRUE(TensorsMatch(streamed.gate, whole.gate, 1e-5)) << what;
       }
     }
+  }
+}
+
+// What the gate turns down is neither attended to nor attends.
+TEST_P(EncoderTest, StreamsAsTheWholeWithoutWhatIsTurnedDown) {
+  const torch::NoGradGuard no_grad;
+  Random random(8);
+  for (const GateKind gate : {GateKind::kEnergy, GateKind::kLearned}) {
+    EncoderOptions options = Tiny(GetParam(), gate);
+    options.dropout = 0;
+    const auto plain = MakeEncoder(options);
+    options.gate.attention_threshold = 0.5;
+    const auto encoder = MakeEncoder(options);
+    const Tensor features = Pauses(330, random);
+    const Tensor of_all = plain->forward(features, Lens({330})).x;
+    const EncoderOutput whole = encoder->forward(features, Lens({330}));
+    EXPECT_GT((whole.x - of_all).abs().max().item<double>(), 1e-3);
+    const Streamed streamed = StreamInPieces(*encoder, features, 40, random);
+    EXPECT_TRUE(TensorsMatch(streamed.x, whole.x, 1e-4)) << "gate " << static_cast<int>(gate);
+    // Training sees every frame.
+    plain->train(), encoder->train();
+    EXPECT_TRUE(TensorsMatch(encoder->forward(features, Lens({330})).x, plain->forward(features, Lens({330})).x, 1e-6));
   }
 }
 
@@ -133,17 +166,6 @@ EncoderOptions Skipping(const std::string& pattern) {
   options.intermediate_layers = {2};
   options.skip = {.from_layer = 2, .threshold = 0.3, .blank_threshold = 0.9, .guard_frames = 2};
   return options;
-}
-
-// Loud and quiet stretches, (1, frames, C).
-Tensor Pauses(int64_t frames, Random& random) {
-  Tensor features = torch::randn({1, frames, kFeatures}) * 0.3;
-  for (int64_t begin = 0; begin < frames;) {
-    const int64_t size = std::min<int64_t>(frames - begin, 4 + random.Index(80));
-    features.narrow(1, begin, size).add_(random.Chance(0.5) ? 1.5 : -1.5);
-    begin += size;
-  }
-  return features;
 }
 
 TEST_P(EncoderTest, SkippedFramesStreamAsTheWholeAndInAnyBatch) {
@@ -249,6 +271,7 @@ TEST(EncoderStreamTest, FullAttentionWaitsForTheEnd) {
 
 TEST(EncoderStreamTest, StreamsOfNothing) {
   const torch::NoGradGuard no_grad;
+  EXPECT_TRUE(MakeEncoder(Tiny("local"))->StreamBatch({}).empty());
   for (const char* pattern : {"local(chunk=4,left=8)+memory(slots=2,chunk=4)", "full(causal=true)"}) {
     for (const GateKind gate : {GateKind::kOff, GateKind::kEnergy, GateKind::kLearned}) {
       const auto encoder = MakeEncoder(Tiny(pattern, gate));
@@ -400,6 +423,16 @@ TEST(EncoderOptionsTest, WhatCannotBeIsNamed) {
   EXPECT_NE(error([](EncoderOptions& o) { o.skip.from_layer = 1, o.gate.kind = GateKind::kOff; }).find("gate.kind"),
             std::string::npos);
   EXPECT_NE(error([](EncoderOptions& o) { o.gate.floor = 0; }).find("floor"), std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) {
+              o.num_layers = 4, o.intermediate_layers = {2, 1, 2};
+            }).find("2 twice"),
+            std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) { o.gate.attention_threshold = 1; }).find("attention_threshold"),
+            std::string::npos);
+  EXPECT_NE(error([](EncoderOptions& o) {
+              o.gate.attention_threshold = 0.1, o.gate.kind = GateKind::kOff;
+            }).find("attention_threshold"),
+            std::string::npos);
 }
 
 }  // namespace

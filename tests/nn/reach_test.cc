@@ -22,7 +22,8 @@ constexpr int64_t kFeatures = 8;
 constexpr const char* kMemory = "+memory(slots=2,chunk=4)";
 
 std::shared_ptr<Encoder> MakeEncoder(ConvolutionKind convolution, int skip_from = 0,
-                                     const std::string& memory = kMemory, GateKind gate = GateKind::kLearned) {
+                                     const std::string& memory = kMemory, GateKind gate = GateKind::kLearned,
+                                     double attention_threshold = 0) {
   EncoderOptions o;
   o.num_layers = 3;
   o.dim = 16;
@@ -31,7 +32,7 @@ std::shared_ptr<Encoder> MakeEncoder(ConvolutionKind convolution, int skip_from 
   o.pattern = "local(chunk=8,left=24,lookahead=8)+strided(every=4,reach=32,lookahead=2)" + memory;
   o.subsampling.channels = 4;
   o.convolution = {.kind = convolution, .kernel = 7, .chunk = 8};
-  o.gate = {.kind = gate, .hidden_dim = 4, .initial_bias = 0};
+  o.gate = {.kind = gate, .hidden_dim = 4, .initial_bias = 0, .attention_threshold = attention_threshold};
   o.skip = {.from_layer = skip_from, .threshold = 0.45, .guard_frames = 1};
   o.intermediate_layers = {2};
   torch::manual_seed(7);
@@ -154,6 +155,23 @@ TEST(Reach, StreamsWithRightContextGiveWhatTheWholeGives) {
   }
 }
 
+TEST(Reach, StreamsHearNothingOfWhatIsTurnedDown) {
+  const torch::NoGradGuard no_grad;
+  const auto all = MakeEncoder(ConvolutionKind::kSymmetric, 0, "", GateKind::kLearned);
+  const auto encoder = MakeEncoder(ConvolutionKind::kSymmetric, 0, "", GateKind::kLearned, 0.5);
+  Random random(6);
+  std::vector<OneStream> streams;
+  for (const auto [chunk, right] : std::vector<std::array<int64_t, 2>>{{1, 7}, {2, 5}, {4, 4}, {33, 8}, {4, 0}}) {
+    streams.push_back(Start(*encoder, {.chunk_frames = chunk, .left_frames = 12, .right_frames = right}, 260));
+  }
+  RunTogether(*encoder, streams, random);
+  for (const OneStream& s : streams) {
+    const Tensor whole = Whole(*encoder, s).x;
+    EXPECT_TRUE(TensorsMatch(torch::cat(s.x, 1), whole, 1e-4)) << s.reach.pattern.ToString();
+    EXPECT_GT((whole - Whole(*all, s).x).abs().max().item<double>(), 1e-3);
+  }
+}
+
 // What lies behind the end of an utterance is not heard, and training computes what inference computes.
 TEST(Reach, RightContextIsThatOfEachUtterance) {
   const auto encoder = MakeEncoder(ConvolutionKind::kSymmetric, 0, "");
@@ -184,6 +202,21 @@ TEST(Reach, RightContextIsHeardAndNoMore) {
                b = encoder->forward(changed, lens, {}, {}, &reach).x;
   EXPECT_TRUE(TensorsMatch(a.narrow(1, 0, 16), b.narrow(1, 0, 16), 1e-6));
   EXPECT_GT((a - b).abs().narrow(1, 16, 1).max().item<double>(), 1e-3);
+}
+
+// Chunks with their right context overlap, wherever they lie: also where positions pass a thousand.
+TEST(Reach, RightContextOfLongRecordings) {
+  const torch::NoGradGuard no_grad;
+  const auto encoder = MakeEncoder(ConvolutionKind::kSymmetric, 0, "");
+  Random random(9);
+  std::vector<OneStream> streams;
+  for (const auto [chunk, right] : std::vector<std::array<int64_t, 2>>{{1, 7}, {20, 12}, {13, 13}}) {
+    streams.push_back(Start(*encoder, {.chunk_frames = chunk, .left_frames = 12, .right_frames = right}, 4 * 2070));
+  }
+  for (OneStream& s : streams) {
+    const EncoderOutput streamed = encoder->Stream(s.features, true, s.state);
+    EXPECT_TRUE(TensorsMatch(streamed.x, Whole(*encoder, s).x, 1e-4)) << s.reach.pattern.ToString();
+  }
 }
 
 TEST(Reach, RightContextIsNotForMemoryAndSkipping) {

@@ -70,6 +70,19 @@ TEST_F(RecipeTest, WrongKeysAndValuesAreNamed) {
   EXPECT_THAT(ErrorOf("model: [1, 2]\n"), HasSubstr("model"));
 }
 
+TEST_F(RecipeTest, RightContextThatNoBatchCouldHaveIsRefused) {
+  const std::vector<std::string> chunks = {"model.dynamic_chunk.probability=0.1",
+                                           "model.dynamic_chunk.right_frames=[0, 4]"};
+  const auto with = [&](const std::string& set) {
+    std::vector<std::string> sets = chunks;
+    sets.push_back(set);
+    return ErrorOf("", sets);
+  };
+  EXPECT_EQ(ErrorOf("", chunks), "no error");
+  EXPECT_THAT(with("model.encoder.pattern=local+memory"), HasSubstr("model.dynamic_chunk.right_frames"));
+  EXPECT_THAT(with("model.encoder.skip.from_layer=1"), HasSubstr("model.encoder.skip.from_layer"));
+}
+
 TEST_F(RecipeTest, LossesThatCannotBeComputedAreRefused) {
   const std::string alignments = "data.augment.splice.alignments=words.jsonl";
   EXPECT_THAT(ErrorOf("", {"train.loss.frame_weight=1", alignments}), HasSubstr("model.ctc.frame_head is false"));
