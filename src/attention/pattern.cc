@@ -148,6 +148,7 @@ PatternTerm ParseTerm(const std::string& text) {
   if (text.back() != ')') Throw("pattern: '{}' lacks its closing parenthesis", text);
   const std::string inside = Trim(text.substr(open + 1, text.size() - open - 2));
   if (inside.empty()) return term;
+  std::vector<std::string> given;
   for (const std::string& part : Split(inside, ',')) {
     const size_t equals = part.find('=');
     const std::string argument = Trim(part.substr(0, equals));
@@ -155,6 +156,8 @@ PatternTerm ParseTerm(const std::string& text) {
       Throw("pattern: {} has no argument '{}'{}", name, argument, Suggestion(argument, found->arguments));
     }
     const std::string where = fmt::format("{}({}=)", name, argument);
+    if (std::find(given.begin(), given.end(), argument) != given.end()) Throw("pattern: {} is given twice", where);
+    given.push_back(argument);
     if (equals == std::string::npos) Throw("pattern: {} lacks its value, such as {}(...,{}=16)", where, name, argument);
     SetArgument(term, argument, Trim(part.substr(equals + 1)), where);
   }

@@ -1,5 +1,6 @@
 #include "src/base/options.h"
 
+#include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
 #include <type_traits>
@@ -116,7 +117,9 @@ class YamlReader : public OptionVisitor {
       if (!node.IsSequence()) throw YAML::Exception(node.Mark(), "");
       value = node.as<std::vector<T>>();
     } catch (const YAML::Exception&) {
-      Throw("{}: '{}' is '{}', expected {}, such as [1, 2]", Where(node), Path(key), Text(node), expected);
+      const std::string found =
+          node.IsSequence() ? "[" + Text(node[0]) + (node.size() > 1 ? ", ...]" : "]") : Text(node);
+      Throw("{}: '{}' is '{}', expected {}, such as [1, 2]", Where(node), Path(key), found, expected);
     }
   }
 
@@ -167,6 +170,41 @@ class YamlWriter : public OptionVisitor {
   }
 
   YAML::Emitter out_;
+};
+
+class Lister : public OptionVisitor {
+ public:
+  std::vector<std::pair<std::string, std::string>> all;
+
+  void Field(const char* key, bool& value) override { Add(key, value); }
+  void Field(const char* key, int& value) override { Add(key, value); }
+  void Field(const char* key, int64_t& value) override { Add(key, value); }
+  void Field(const char* key, float& value) override { Add(key, value); }
+  void Field(const char* key, double& value) override { Add(key, value); }
+  void Field(const char* key, std::string& value) override { Add(key, value); }
+  void Field(const char* key, std::vector<int>& value) override { AddList(key, value); }
+  void Field(const char* key, std::vector<double>& value) override { AddList(key, value); }
+  void Field(const char* key, std::vector<std::string>& value) override { AddList(key, value); }
+
+ protected:
+  bool Enter(const char* key) override {
+    groups_.push_back(groups_.empty() ? key : Joined(groups_.back(), key));
+    return true;
+  }
+  void Leave() override { groups_.pop_back(); }
+  void Choice(const char* key, std::string& value, const std::vector<std::string>&) override { Add(key, value); }
+
+ private:
+  template <class T>
+  void Add(const char* key, const T& value) {
+    all.emplace_back(Joined(groups_.empty() ? "" : groups_.back(), key), fmt::format("{}", value));
+  }
+  template <class T>
+  void AddList(const char* key, const std::vector<T>& value) {
+    Add(key, fmt::format("[{}]", fmt::join(value, ", ")));
+  }
+
+  std::vector<std::string> groups_;
 };
 
 // Applies "a.b=value": the maps on the way are made where they are missing.
@@ -221,6 +259,12 @@ void ReadOptions(const std::string& source, const std::string& yaml, const std::
   YamlReader reader(source, root);
   visit(options, reader);
   reader.RejectUnknown();
+}
+
+std::vector<std::pair<std::string, std::string>> ListOptions(void* options, VisitFunction visit) {
+  Lister lister;
+  visit(options, lister);
+  return lister.all;
 }
 
 std::string DumpOptions(void* options, VisitFunction visit) {

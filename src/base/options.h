@@ -73,6 +73,7 @@ using VisitFunction = void (*)(void* options, OptionVisitor& visitor);
 void ReadOptions(const std::string& source, const std::string& yaml, const std::vector<std::string>& sets,
                  void* options, VisitFunction visit);
 std::string DumpOptions(void* options, VisitFunction visit);
+std::vector<std::pair<std::string, std::string>> ListOptions(void* options, VisitFunction visit);
 template <class Options>
 void VisitErased(void* options, OptionVisitor& visitor) {
   static_cast<Options*>(options)->Visit(visitor);
@@ -91,6 +92,13 @@ template <class Options>
 std::string DumpOptions(const Options& options) {
   Options copy = options;
   return internal::DumpOptions(&copy, internal::VisitErased<Options>);
+}
+
+// The same one by one: the whole key, "a.b.c", and its value.
+template <class Options>
+std::vector<std::pair<std::string, std::string>> ListOptions(const Options& options) {
+  Options copy = options;
+  return internal::ListOptions(&copy, internal::VisitErased<Options>);
 }
 
 }  // namespace earshot

@@ -61,6 +61,11 @@ std::shared_ptr<AsrModel> AsrModel::Load(const std::string& folder, torch::Devic
   const int tokens = Tokenizer::FromBytes(tokenizer, tokenizer_path).Size();
   if (config.vocab_size != tokens)
     Throw("{}: vocab_size is {}, {} has {} tokens", config_path, config.vocab_size, tokenizer_path, tokens);
+  try {
+    config.Validate();
+  } catch (const Error& e) {
+    Throw("{}{}: {}", config_path, sets.empty() ? "" : " with --set", e.what());
+  }
   auto model = std::make_shared<AsrModel>(config, std::move(tokenizer), GlobalCmvn{});
   const std::string weights_path = (path / kWeightsFile).string();
   model->SetWeights(LoadSafetensors(weights_path).tensors, weights_path);

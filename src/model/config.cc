@@ -61,7 +61,13 @@ void ModelConfig::Validate() const {
   features.Validate();
   encoder.Validate();
   dynamic_chunk.Validate();
-  if (dynamic_chunk.probability > 0) MakeReach(Pattern::Parse(encoder.pattern), {});  // throws where it cannot be
+  const Pattern pattern = Pattern::Parse(encoder.pattern);
+  if (dynamic_chunk.probability > 0 && (pattern.learned() || pattern.hierarchical()))
+    Throw(
+        "dynamic_chunk.probability is {}, but the pattern {} waits for whole blocks, so it has no chunks to choose; "
+        "set "
+        "it to 0",
+        dynamic_chunk.probability, encoder.pattern);
   ctc.Validate();
   if (ctc.self_conditioning && encoder.intermediate_layers.empty()) {
     Throw("ctc.self_conditioning needs encoder.intermediate_layers, which is empty");

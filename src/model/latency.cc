@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/base/log.h"
 
 namespace earshot {
 namespace {
@@ -46,7 +47,13 @@ Reach ReachForLatency(const AsrModel& model, const LatencyOptions& options) {
 }
 
 std::optional<Reach> ReachIfGiven(const AsrModel& model, const LatencyOptions& options) {
-  if (options.latency_ms != 0) return ReachForLatency(model, options);
+  if (options.latency_ms != 0) {
+    if (model.config().dynamic_chunk.probability == 0)
+      LogWarning(
+          "this model was not trained in chunks (model.dynamic_chunk): with a latency of {} ms it will miss words",
+          options.latency_ms);
+    return ReachForLatency(model, options);
+  }
   options.Validate();
   if (options.right_context_ms >= 0 || options.left_context_ms > 0)
     Throw("right_context_ms and left_context_ms are of a latency, but latency_ms is not given");

@@ -63,8 +63,8 @@ GatedFrames TakeCompleted(const BlockStep& step, const BlockWork::Attended& atte
 ConformerBlock::ConformerBlock(const BlockOptions& o) {
   first_ =
       register_module("feed_forward_1", std::make_shared<FeedForward>(o.dim, o.feed_forward_dim, o.dropout, o.bias));
-  attention_ =
-      register_module("attention", std::make_shared<SelfAttention>(o.pattern, o.dim, o.heads, o.dropout, o.bias));
+  attention_ = register_module(
+      "attention", std::make_shared<SelfAttention>(o.pattern, o.dim, o.heads, o.kv_heads, o.dropout, o.bias));
   convolution_ = register_module("convolution", std::make_shared<Convolution>(o.convolution, o.dim, o.dropout, o.bias));
   second_ =
       register_module("feed_forward_2", std::make_shared<FeedForward>(o.dim, o.feed_forward_dim, o.dropout, o.bias));

@@ -21,7 +21,7 @@ namespace earshot {
 
 struct BlockOptions {
   int64_t dim = 144;
-  int64_t heads = 4;
+  int64_t heads = 4, kv_heads = 4;
   int64_t feed_forward_dim = 576;
   double dropout = 0.1;
   bool bias = true;

@@ -15,6 +15,7 @@ void EncoderOptions::Visit(OptionVisitor& v) {
   v.Field("num_layers", num_layers);
   v.Field("dim", dim);
   v.Field("heads", heads);
+  v.Field("kv_heads", kv_heads);
   v.Field("feed_forward_dim", feed_forward_dim);
   v.Field("dropout", dropout);
   v.Field("layer_drop", layer_drop);
@@ -30,10 +31,13 @@ void EncoderOptions::Visit(OptionVisitor& v) {
 
 void EncoderOptions::Validate() const {
   if (num_layers < 1) Throw("encoder.num_layers is {}, expected 1 or more", num_layers);
-  if (heads < 1 || dim < 1 || dim % (2 * heads) != 0) {
+  if (heads < 1) Throw("encoder.heads is {}, expected 1 or more", heads);
+  if (dim < 1 || dim % (2 * heads) != 0) {
     Throw("encoder.dim is {} for {} heads, expected a multiple of {} (rotary positions take pairs)", dim, heads,
-          2 * std::max(heads, 1));
+          2 * heads);
   }
+  if (kv_heads < 0 || (kv_heads > 0 && heads % kv_heads != 0))
+    Throw("encoder.kv_heads is {}, expected a divisor of encoder.heads, {}, or 0 for as many", kv_heads, heads);
   if (feed_forward_dim < 1) Throw("encoder.feed_forward_dim is {}, expected 1 or more", feed_forward_dim);
   if (!(dropout >= 0 && dropout < 1)) Throw("encoder.dropout is {}, expected at least 0 and below 1", dropout);
   if (!(layer_drop >= 0 && layer_drop < 1))
@@ -52,9 +56,6 @@ void EncoderOptions::Validate() const {
   if (skip.from_layer > 0 && gate.kind == GateKind::kOff)
     Throw("encoder.skip.from_layer is {}, but encoder.gate.kind is off: it is the gate that says what to skip",
           skip.from_layer);
-  if (gate.attention_threshold > 0 && gate.kind == GateKind::kOff)
-    Throw("encoder.gate.attention_threshold is {}, but encoder.gate.kind is off: no frame is below it",
-          gate.attention_threshold);
 }
 
 Encoder::Encoder(const EncoderOptions& options, int64_t num_features) : options_(options), skipper_(options.skip) {
@@ -64,15 +65,16 @@ Encoder::Encoder(const EncoderOptions& options, int64_t num_features) : options_
       register_module("subsampling", std::make_shared<Subsampling>(options_.subsampling, num_features, options_.dim));
   gate_ = register_module("gate", std::make_shared<Gate>(options_.gate, options_.dim));
   for (int i = 0; i < options_.num_layers; ++i) {
-    blocks_.push_back(
-        register_module("block_" + std::to_string(i + 1),
-                        std::make_shared<ConformerBlock>(BlockOptions{.dim = options_.dim,
-                                                                      .heads = options_.heads,
-                                                                      .feed_forward_dim = options_.feed_forward_dim,
-                                                                      .dropout = options_.dropout,
-                                                                      .bias = options_.bias,
-                                                                      .pattern = pattern_,
-                                                                      .convolution = options_.convolution})));
+    blocks_.push_back(register_module("block_" + std::to_string(i + 1),
+                                      std::make_shared<ConformerBlock>(BlockOptions{
+                                          .dim = options_.dim,
+                                          .heads = options_.heads,
+                                          .kv_heads = options_.kv_heads > 0 ? options_.kv_heads : options_.heads,
+                                          .feed_forward_dim = options_.feed_forward_dim,
+                                          .dropout = options_.dropout,
+                                          .bias = options_.bias,
+                                          .pattern = pattern_,
+                                          .convolution = options_.convolution})));
   }
 }
 

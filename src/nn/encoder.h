@@ -34,6 +34,9 @@ struct EncoderOptions {
   int num_layers = 12;
   int dim = 144;
   int heads = 4;
+  // Heads of keys and values, which divide heads: as many of queries share one (grouped-query attention, Ainslie et al.
+  // 2023). 0: as many as heads.
+  int kv_heads = 0;
   int feed_forward_dim = 576;
   double dropout = 0.1;
   // Stochastic depth: the chance that a block is left out of a training step, from 0 at the first block, growing

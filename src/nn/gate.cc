@@ -43,7 +43,8 @@ Gate::Gate(const GateOptions& options, int64_t dim) : options_(options) {
 }
 
 double Gate::LeastAttended(bool training) const {
-  return training ? -std::numeric_limits<double>::infinity() : std::log(options_.attention_threshold);
+  return training || options_.kind == GateKind::kOff ? -std::numeric_limits<double>::infinity()
+                                                     : std::log(options_.attention_threshold);
 }
 
 torch::Tensor Gate::forward(const torch::Tensor& x, const torch::Tensor& energy) {

@@ -44,10 +44,11 @@ Tensor SummaryWeight(const Tensor& x, const Tensor& gate, const Tensor& mask) {
 
 }  // namespace
 
-SelfAttention::SelfAttention(const Pattern& pattern, int64_t dim, int64_t heads, double dropout, bool bias)
-    : pattern_(pattern), heads_(heads), dropout_(dropout) {
+SelfAttention::SelfAttention(const Pattern& pattern, int64_t dim, int64_t heads, int64_t kv_heads, double dropout,
+                             bool bias)
+    : pattern_(pattern), heads_(heads), kv_heads_(kv_heads), head_dim_(dim / heads), dropout_(dropout) {
   norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim})));
-  qkv_ = register_module("qkv", std::make_shared<Linear>(dim, 3 * dim, bias));
+  qkv_ = register_module("qkv", std::make_shared<Linear>(dim, dim + 2 * kv_heads * head_dim_, bias));
   output_ = register_module("output", std::make_shared<Linear>(dim, dim, bias));
   if (const PatternTerm* term = pattern_.memory())
     memory_ = register_module("memory", std::make_shared<MemoryBank>(*term, dim));
@@ -63,11 +64,13 @@ SelfAttention::Projected SelfAttention::Project(const Tensor& x, const RotaryTab
   Tensor qkv;
   if (inference) {
     const Product product = qkv_->Multiply(Normalize(x.contiguous(), *norm_, qkv_->input_type()));
-    qkv = cells ? product.Value() : Rotate(product, 2 * heads_, rotary.cos, rotary.sin);
+    qkv = cells ? product.Value() : Rotate(product, heads_ + kv_heads_, rotary.cos, rotary.sin);
   } else {
     qkv = qkv_->forward(p.normed);
   }
-  const auto parts = qkv.view({x.size(0), x.size(1), 3, heads_, x.size(2) / heads_}).permute({2, 0, 3, 1, 4}).unbind(0);
+  const auto parts = qkv.view({x.size(0), x.size(1), heads_ + 2 * kv_heads_, head_dim_})
+                         .transpose(1, 2)
+                         .split_with_sizes({heads_, kv_heads_, kv_heads_}, 1);
   p.v = parts[2];
   if (inference && !cells) {
     p.q = parts[0];
@@ -120,16 +123,17 @@ void SelfAttention::AddCells(const std::vector<Cells>& levels, Rows& rows) const
 }
 
 void SelfAttention::AddMemory(const Tensor& memory, int64_t first_chunk, Rows& rows) {
-  const int64_t n = memory.size(0), chunks = memory.size(1), slots = memory.size(2), dim = memory.size(3);
+  const int64_t n = memory.size(0), chunks = memory.size(1), slots = memory.size(2);
   const auto type = rows.k[0].scalar_type();
-  const Tensor kv = torch::linear(memory.flatten(1, 2), qkv_->weight.narrow(0, dim, 2 * dim),
-                                  qkv_->bias.defined() ? qkv_->bias.narrow(0, dim, 2 * dim) : Tensor());
-  const auto parts = kv.view({n, chunks * slots, 2, heads_, dim / heads_}).permute({2, 0, 3, 1, 4}).unbind(0);
+  const auto of_keys = [&](const Tensor& x) { return x.narrow(0, heads_ * head_dim_, 2 * kv_heads_ * head_dim_); };
+  const Tensor kv =
+      torch::linear(memory.flatten(1, 2), of_keys(qkv_->weight), qkv_->bias.defined() ? of_keys(qkv_->bias) : Tensor());
+  const auto parts = kv.view({n, chunks * slots, 2, kv_heads_, head_dim_}).permute({2, 0, 3, 1, 4}).unbind(0);
   // What is remembered stands just where the chunk begins that sees it.
   const Tensor starts = torch::arange(first_chunk, first_chunk + chunks, torch::kDouble)
                             .mul(static_cast<double>(memory_->chunk()))
                             .repeat_interleave(slots);
-  rows.k.push_back(ApplyRotary(parts[0], MakeRotaryTable(starts, dim / heads_, memory.device())).to(type));
+  rows.k.push_back(ApplyRotary(parts[0], MakeRotaryTable(starts, head_dim_, memory.device())).to(type));
   rows.v.push_back(parts[1].to(type));
   if (!rows.bias.empty()) rows.bias.push_back(torch::zeros({n, chunks * slots}, rows.bias[0].options()));
 }
@@ -362,7 +366,7 @@ Tensor SelfAttention::Attend(const Projected& p, const SelfAttentionStep& step) 
 
 Tensor SelfAttention::Stream(const SelfAttentionStep& step) {
   const Tensor& x = step.x;
-  const Tensor heads = Attend(Project(x, RotaryOf(*step.positions, x.size(2) / heads_, x.device())), step);
+  const Tensor heads = Attend(Project(x, RotaryOf(*step.positions, head_dim_, x.device())), step);
   return heads.defined() ? Output(heads, ForInference(*this, x)) : x.narrow(1, 0, 0);
 }
 
@@ -371,7 +375,7 @@ std::vector<Tensor> SelfAttention::StreamBatch(const std::vector<SelfAttentionSt
   std::vector<Tensor> x, cos, sin;
   std::vector<int64_t> counts;
   for (const SelfAttentionStep& step : steps) {
-    const RotaryTable table = RotaryOf(*step.positions, step.x.size(2) / heads_, step.x.device());
+    const RotaryTable table = RotaryOf(*step.positions, head_dim_, step.x.device());
     x.push_back(step.x);
     cos.push_back(table.cos);
     sin.push_back(table.sin);

@@ -49,7 +49,7 @@ struct FramePositions {
 struct SelfAttentionState {
   std::shared_ptr<const Pattern> pattern;                        // of this stream; null: the module's
   double drop_below = -std::numeric_limits<double>::infinity();  // PlanOptions::drop_below
-  FrameBuffer k, v;                    // (N, t, H, d), keys that may still be seen, with positions
+  FrameBuffer k, v;                    // (N, t, Hk, d), keys that may still be seen, with positions
   FrameBuffer log_gate;                // (N, t), of the same keys
   std::vector<int64_t> key_positions;  // of the same keys
   torch::Tensor pending_q;             // (N, H, p, d), with positions: queries that wait for what they look ahead at
@@ -77,7 +77,8 @@ struct SelfAttentionStep {
 
 class SelfAttention : public torch::nn::Module {
  public:
-  SelfAttention(const Pattern& pattern, int64_t dim, int64_t heads, double dropout, bool bias);
+  // kv_heads divides heads: as many of queries share the keys and values of one.
+  SelfAttention(const Pattern& pattern, int64_t dim, int64_t heads, int64_t kv_heads, double dropout, bool bias);
 
   // x: (N, T', D) -> (N, T', D), to be added to x.
   torch::Tensor forward(const torch::Tensor& x, const FrameContext& context);
@@ -93,7 +94,7 @@ class SelfAttention : public torch::nn::Module {
  private:
   struct Projected {
     torch::Tensor normed;   // (N, T', D) float; only where blocks or memory are made of it
-    torch::Tensor q, k, v;  // (N, H, T', d), q and k with positions
+    torch::Tensor q, k, v;  // (N, H, T', d) and twice (N, Hk, T', d), q and k with positions
     torch::Tensor plain_k;  // without; only where cells are made of it
   };
   Projected Project(const torch::Tensor& x, const RotaryTable& rotary);
@@ -127,7 +128,7 @@ class SelfAttention : public torch::nn::Module {
   const Pattern& PatternOf(const SelfAttentionState& state) const { return state.pattern ? *state.pattern : pattern_; }
 
   Pattern pattern_;
-  int64_t heads_;
+  int64_t heads_, kv_heads_, head_dim_;
   double dropout_;
   torch::nn::LayerNorm norm_{nullptr};
   std::shared_ptr<Linear> qkv_, output_;

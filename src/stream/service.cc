@@ -94,13 +94,9 @@ std::unique_ptr<RecognitionService> MakeRecognitionService(std::shared_ptr<const
   // Full attention would have the whole stream wait for its end.
   const bool bounded = model->network().encoder().pattern().Bounded();
   if (o.latency.latency_ms == 0 && (chunked || !bounded)) o.latency.latency_ms = kDefaultLatency_ms;
-  if (const std::optional<Reach> reach = ReachIfGiven(*model, o.latency)) {
-    model->network().encoder().StartStream(&*reach);  // throws now what each stream would throw
-    if (!chunked)
-      LogWarning(
-          "this model was not trained in chunks (model.dynamic_chunk): with a latency of {} ms it will miss words",
-          o.latency.latency_ms);
-  }
+  // Throws now what each stream would throw.
+  if (const std::optional<Reach> reach = ReachIfGiven(*model, o.latency))
+    model->network().encoder().StartStream(&*reach);
   return std::make_unique<Service>(std::move(model), o);
 }
 

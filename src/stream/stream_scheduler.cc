@@ -33,6 +33,7 @@ enum class ItemKind { kSamples, kCommit, kClear, kEnd };
 struct Item {
   ItemKind kind = ItemKind::kSamples;
   std::vector<float> samples;
+  double seconds = 0;  // of the samples
   Clock::time_point arrival;
 };
 
@@ -40,7 +41,7 @@ struct Item {
 struct Shared {
   std::mutex mutex;
   std::deque<Item> items;  // not taken yet
-  double queued_s = 0;     // of what was not computed yet
+  double queued_s = 0;     // of the samples that were not fed yet: what waits for a chunk or looks ahead is none
   bool closed = false;     // the handle is gone
 };
 
@@ -227,6 +228,10 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
         case ItemKind::kSamples:
           recognizer.AcceptWaveform(item.samples);
           stream.arrival = item.arrival;
+          {
+            const std::lock_guard lock(stream.shared->mutex);
+            stream.shared->queued_s = std::max(0.0, stream.shared->queued_s - item.seconds);
+          }
           break;
         case ItemKind::kClear:
           recognizer.Clear();
@@ -306,7 +311,6 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
     const double latency_s = std::chrono::duration<double>(Clock::now() - stream.arrival).count();
     {
       const std::lock_guard lock(stream.shared->mutex);
-      stream.shared->queued_s = std::max(0.0, stream.shared->queued_s - advanced_s);
       if (stream.shared->closed) return;
     }
     {
@@ -355,13 +359,14 @@ class Handle : public LiveStream {
     for (float& sample : item.samples) {
       if (!std::isfinite(sample)) sample = 0;
     }
-    Put(std::move(item), static_cast<double>(samples.size()) / sample_rate_);
+    item.seconds = static_cast<double>(samples.size()) / sample_rate_;
+    Put(std::move(item));
   }
   double queued_s() const override {
     const std::lock_guard lock(shared_->mutex);
     return shared_->queued_s;
   }
-  void Commit() override { Put({.kind = ItemKind::kCommit}, 0); }
+  void Commit() override { Put({.kind = ItemKind::kCommit}); }
   void Clear() override {
     {
       // What was not taken yet need not be computed.
@@ -370,17 +375,17 @@ class Handle : public LiveStream {
       shared_->items.erase(std::remove_if(shared_->items.begin(), shared_->items.end(), samples), shared_->items.end());
       shared_->queued_s = 0;
     }
-    Put({.kind = ItemKind::kClear}, 0);
+    Put({.kind = ItemKind::kClear});
   }
-  void InputFinished() override { Put({.kind = ItemKind::kEnd}, 0); }
+  void InputFinished() override { Put({.kind = ItemKind::kEnd}); }
 
  private:
-  void Put(Item item, double seconds) {
+  void Put(Item item) {
     item.arrival = Clock::now();
     {
       const std::lock_guard lock(shared_->mutex);
+      shared_->queued_s += item.seconds;
       shared_->items.push_back(std::move(item));
-      shared_->queued_s += seconds;
     }
     wake_();
   }

@@ -38,6 +38,36 @@ bool UseBFloat16(Precision precision, torch::Device device) {
   return device.is_cuda() || __builtin_cpu_supports("avx512bf16");
 }
 
+// What a run may go on with otherwise than it began: how it is trained, and what of the model is no part of the
+// network.
+bool MayChange(const std::string& key) {
+  if (!key.starts_with("model.")) return true;
+  for (const char* free : {"dropout", "layer_drop", "dynamic_chunk.", "encoder.skip.", "gate.threshold",
+                           "gate.attention_threshold", "blank_penalty"}) {
+    if (key.find(free) != std::string::npos) return true;
+  }
+  return false;
+}
+
+// Throws where the network is not that of the recipe at `path`, with which the run began.
+void RequireSameNetwork(const std::string& path, const Recipe& recipe) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return;
+  Recipe before;
+  ReadOptions(path, ReadFile(path), {}, before);
+  const auto old = ListOptions(before), now = ListOptions(recipe);
+  for (size_t i = 0; i < now.size(); ++i) {
+    const auto& [key, value] = now[i];
+    if (old[i].second == value) continue;
+    if (!MayChange(key))
+      Throw(
+          "{}: {} is '{}', and now '{}': a run goes on with the network that it began with; set it back, or train in "
+          "another folder (init_from takes over weights)",
+          path, key, old[i].second, value);
+    LogInfo("goes on with {} '{}', which was '{}'", key, value, old[i].second);
+  }
+}
+
 std::string EpochName(int64_t epoch) { return fmt::format("epoch-{:05}", epoch); }
 
 }  // namespace
@@ -183,6 +213,7 @@ void Trainer::Impl::Resume() {
     events_->Text("recipe", 0, "```\n" + DumpOptions(recipe_) + "```\n");
     return;
   }
+  RequireSameNetwork(Path("recipe.yaml"), recipe_);
   const torch::NoGradGuard no_grad;
   state_ = checkpoint->state;
   for (size_t g = 0; g < 2; ++g) {
@@ -336,24 +367,26 @@ void Trainer::Impl::FinishEpoch(Progress& progress) {
                count = std::max(1.0, static_cast<double>(progress.losses.utterances));
   state_.seconds += seconds;
   const bool evaluate = last || state_.sampler.epoch % recipe_.train.evaluate_every == 0;
-  nlohmann::json line = {
-      {"epoch", state_.sampler.epoch},
-      {"step", state_.step},
-      {"loss", progress.losses.total / count},
-      {"ctc", progress.losses.ctc / count},
-      {"intermediate", progress.losses.intermediate / count},
-      {"consistency", progress.losses.consistency / count},
-      {"distillation", progress.losses.distillation / count},
-      {"frame", progress.losses.frame / count},
-      {"gate_budget", progress.losses.gate / count},
-      {"gate_speech", progress.losses.gate_speech / count},
-      {"gradient_norm", progress.gradient_norm / static_cast<double>(std::max<int64_t>(1, progress.steps))},
-      {"lr", last_lr_},
-      {"seconds", seconds},
-      {"times_real_time", progress.audio_s / seconds},
-      {"skipped_utterances", loader_->counts().skipped}};
-  LogInfo("epoch {}: loss {:.3f}, CTC {:.3f}, lr {:.2e}, {:.0f} s, {:.0f} x real time", state_.sampler.epoch,
-          progress.losses.total / count, progress.losses.ctc / count, last_lr_, seconds, progress.audio_s / seconds);
+  nlohmann::json line = {{"epoch", state_.sampler.epoch}, {"step", state_.step}};
+  if (progress.steps > 0) {
+    line.update({{"loss", progress.losses.total / count},
+                 {"ctc", progress.losses.ctc / count},
+                 {"intermediate", progress.losses.intermediate / count},
+                 {"consistency", progress.losses.consistency / count},
+                 {"distillation", progress.losses.distillation / count},
+                 {"frame", progress.losses.frame / count},
+                 {"gate_budget", progress.losses.gate / count},
+                 {"gate_speech", progress.losses.gate_speech / count},
+                 {"gradient_norm", progress.gradient_norm / static_cast<double>(progress.steps)},
+                 {"lr", last_lr_},
+                 {"seconds", seconds},
+                 {"times_real_time", progress.audio_s / seconds},
+                 {"skipped_utterances", loader_->counts().skipped}});
+    LogInfo("epoch {}: loss {:.3f}, CTC {:.3f}, lr {:.2e}, {:.0f} s, {:.0f} x real time", state_.sampler.epoch,
+            progress.losses.total / count, progress.losses.ctc / count, last_lr_, seconds, progress.audio_s / seconds);
+  } else {
+    LogInfo("epoch {}: was stopped behind its last step", state_.sampler.epoch);
+  }
   if (evaluate) EvaluateEpoch(line);
   std::ofstream log(Path("log.jsonl"), std::ios::app);
   log << line.dump() << "\n";
@@ -387,6 +420,8 @@ TrainResult Trainer::Impl::Run(const std::atomic<bool>& stop) {
   const TrainOptions& o = recipe_.train;
   Progress progress;
   const auto should_stop = [&] { return stop || (o.max_steps > 0 && state_.step >= o.max_steps); };
+  // Steps that end an epoch leave it whole: it is evaluated, and its line is that of all its steps.
+  const auto epoch_is_over = [&] { return !stop && state_.sampler.position >= loader_->sampler().NumBatches(); };
   bool stopped = o.max_steps > 0 && state_.step >= o.max_steps;
   while (state_.sampler.epoch < o.epochs && !stopped) {
     ProgressBar bar(fmt::format("epoch {}/{}", state_.sampler.epoch + 1, o.epochs), loader_->sampler().NumBatches());
@@ -406,7 +441,7 @@ TrainResult Trainer::Impl::Run(const std::atomic<bool>& stop) {
         ReportStep(progress, bar);
       }
       if (ended) break;
-      if (should_stop()) {
+      if (should_stop() && !epoch_is_over()) {
         stopped = true;
         break;
       }

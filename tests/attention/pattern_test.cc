@@ -58,6 +58,7 @@ TEST(PatternTest, ErrorsSayWhatIsWrongAndWhatIsNear) {
   EXPECT_THAT(ErrorOf("local(chnk=4)"), HasSubstr("'chunk'"));
   EXPECT_THAT(ErrorOf("local(chunk=four)"), HasSubstr("'four', expected a whole number"));
   EXPECT_THAT(ErrorOf("local(chunk=4x)"), HasSubstr("'4x'"));
+  EXPECT_THAT(ErrorOf("local(chunk=4,left=8,chunk=8)"), HasSubstr("local(chunk=) is given twice"));
   EXPECT_THAT(ErrorOf("local(chunk=0)"), HasSubstr("local(chunk=) is 0, expected 1 or more"));
   EXPECT_THAT(ErrorOf("sliding(left=-2)"), HasSubstr("expected -1 or more"));
   EXPECT_THAT(ErrorOf("strided(lookahead=-1)"), HasSubstr("expected 0 or more"));

@@ -146,6 +146,22 @@ TEST(RecognitionService, StreamsSideBySideHearWhatEachHearsAlone) {
   EXPECT_GT(stats.audio_s_total, 12);
 }
 
+// Whoever waits with more until less is queued would wait for ever, were what is looked ahead at among it.
+TEST(RecognitionService, WhatIsLookedAheadAtIsNotQueued) {
+  const auto model = TinyModel({.pattern = "hierarchical(chunk=8,left=8,lookahead=4,pool=2,levels=4,future=true)"});
+  const auto service = MakeRecognitionService(model, {.threads = 2});
+  Collected collected;
+  const auto stream = service->OpenStream({}, collected.Listener());
+  const std::vector<float> samples = Babble(4, 16000, 3);
+  Push(*stream, samples, 1);
+  for (int i = 0; i < 3000 && stream->queued_s() > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_NEAR(stream->queued_s(), 0, 1e-9);
+  for (const StreamUpdate& update : collected.updates()) EXPECT_EQ(update.recognized_s, 0);
+  stream->InputFinished();
+  ASSERT_TRUE(collected.WaitForEnd());
+  EXPECT_EQ(collected.text(), Transcriber(model, {}).Transcribe(samples).text);
+}
+
 TEST(RecognitionService, UpdatesKeepStableWordsAndTellTheGate) {
   const auto service = Service();
   const std::vector<float> samples = Babble(8, 16000, 7);

@@ -338,10 +338,44 @@ TEST_F(TrainerTest, AStoppedRunSavesAndGoesOn) {
   const TrainResult whole = Train(recipe, "whole");
   EXPECT_EQ(resumed.steps, whole.steps);
   EXPECT_EQ(ReadFile(resumed.model_folder + "/model.safetensors"), ReadFile(whole.model_folder + "/model.safetensors"));
-  // A recipe of another shape cannot go on from there.
-  recipe.model.encoder.dim = 32;
+  // Another network cannot go on from there, of another shape or of the same.
   recipe.train.epochs = 3;
-  EXPECT_THROW(Train(recipe, "stopped"), Error);
+  const auto error = [&](const Recipe& changed) -> std::string {
+    try {
+      Train(changed, "stopped");
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "none";
+  };
+  Recipe changed = recipe;
+  changed.model.encoder.dim = 32;
+  EXPECT_THAT(error(changed), HasSubstr("model.encoder.dim is '16', and now '32'"));
+  changed = recipe;
+  changed.model.encoder.pattern = "sliding(left=5,right=1)";
+  EXPECT_THAT(error(changed), HasSubstr("model.encoder.pattern is"));
+  recipe.model.encoder.dropout = 0.2;
+  recipe.model.encoder.gate.attention_threshold = 0.2;
+  EXPECT_EQ(error(recipe), "none");
+}
+
+// The line of an epoch is that of its steps, wherever the run stops.
+TEST_F(TrainerTest, AnEpochThatEndsWithTheLastStepIsWhole) {
+  Recipe recipe = MakeRecipe();
+  recipe.train.epochs = 3;
+  const int64_t steps = Train(recipe, "whole").steps / 3;
+  recipe.train.max_steps = steps;
+  EXPECT_TRUE(Train(recipe, "parts").stopped);
+  recipe.train.max_steps = 0;
+  Train(recipe, "parts");
+  const auto losses = [&](const std::string& name) {
+    std::ifstream log(folder_.Path(name + "/log.jsonl"));
+    std::vector<double> all;
+    for (std::string line; std::getline(log, line);) all.push_back(json::parse(line).at("loss"));
+    return all;
+  };
+  EXPECT_EQ(losses("parts"), losses("whole"));
+  EXPECT_EQ(losses("parts").size(), 3);
 }
 
 TEST_F(TrainerTest, StepsWithoutAFiniteLossAreSkipped) {

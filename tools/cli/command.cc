@@ -60,6 +60,8 @@ std::string UsageError(const CLI::App& app, const CLI::ParseError& e) {
   return fmt::format("{}: {}; see {}", parsed.front()->get_name(), FirstLine(e), HelpOf(app));
 }
 
+constexpr const char* kOutOfMemory = "out of memory; a smaller network, smaller batches or fewer threads need less";
+
 int Fail(std::string_view what) {
   ProgressBar::Clear();
   fmt::print(stderr, "earshot: {}\n", what);
@@ -98,9 +100,12 @@ int RunProgram(int argc, const char* const* argv, const std::vector<AddCommand>&
   } catch (const std::system_error& e) {  // of the file system, or of standard output: a full disk, say
     return Fail(FirstLine(e));
   } catch (const std::bad_alloc&) {
-    return Fail("out of memory; smaller batches or fewer threads need less");
+    return Fail(kOutOfMemory);
   } catch (const std::exception& e) {
-    return Fail(fmt::format("internal error: {}; please report it, with the command line", FirstLine(e)));
+    const std::string what = FirstLine(e);
+    if (what.find("can't allocate memory") != std::string::npos || what.find("out of memory") != std::string::npos)
+      return Fail(kOutOfMemory);
+    return Fail(fmt::format("internal error: {}; please report it, with the command line", what));
   } catch (...) {
     return Fail("internal error of an unknown kind; please report it, with the command line");
   }

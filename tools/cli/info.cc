@@ -93,6 +93,16 @@ std::string NameOf(GateKind kind) {
   return "";
 }
 
+std::string Gate(const GateOptions& gate) {
+  std::string text = NameOf(gate.kind);
+  if (gate.kind == GateKind::kOff) return text;
+  if (gate.kind == GateKind::kLearned && gate.with_energy) text += ", with the energy of the frames";
+  if (gate.attention_threshold > 0)
+    text += fmt::format("; frames below {} cost no attention", gate.attention_threshold);
+  if (gate.threshold > 0) text += fmt::format("; frames below {} hold no words", gate.threshold);
+  return text;
+}
+
 std::string Heads(const ModelConfig& config) {
   std::string heads = "CTC";
   if (!config.encoder.intermediate_layers.empty())
@@ -119,19 +129,27 @@ void RunInfo(const InfoArguments& arguments) {
                                   static_cast<double>(bytes) / 1e6));
   Print("tokens", std::to_string(model->tokenizer().Size()));
   Print("front end", FrontEnd(*model));
-  Print("encoder", fmt::format("{} blocks of width {}, {} heads, feed-forward of {}", encoder.num_layers, encoder.dim,
-                               encoder.heads, encoder.feed_forward_dim));
+  const std::string shared = encoder.kv_heads > 0 ? fmt::format(" ({} of keys and values)", encoder.kv_heads) : "";
+  Print("encoder", fmt::format("{} blocks of width {}, {} heads{}, feed-forward of {}", encoder.num_layers, encoder.dim,
+                               encoder.heads, shared, encoder.feed_forward_dim));
   Print("subsampling", fmt::format("by {}: an encoder frame every {:.0f} ms", encoder.subsampling.factor,
                                    model->encoder_frame_s() * 1000));
   Print("convolution", fmt::format("kernel of {}, {}", encoder.convolution.kernel,
                                    NameOf(encoder.convolution.kind, encoder.convolution.chunk)));
   Print("pattern", pattern.ToString());
-  Print("gate", NameOf(encoder.gate.kind));
+  Print("gate", Gate(encoder.gate));
+  if (encoder.skip.from_layer > 0)
+    Print("skipping", fmt::format("behind block {} frames leave whose gate is below {}, but for {} round others",
+                                  encoder.skip.from_layer, encoder.skip.threshold, encoder.skip.guard_frames));
   Print("head", Heads(config));
   Print("long files", pattern.Bounded()
                           ? "as a stream, exactly, in constant memory"
                           : fmt::format("in windows of {} s, in constant memory", WindowOptions{}.window_s));
   Print("latency", Latency(*model));
+  const DynamicChunkOptions& chunks = config.dynamic_chunk;
+  if (chunks.probability > 0)
+    Print("chunks", fmt::format("trained in chunks of {} to {} frames: any latency can be chosen", chunks.min_frames,
+                                chunks.max_frames));
 }
 
 }  // namespace

@@ -54,8 +54,6 @@ void Check(const MicArguments& arguments) {
   if (is_pipe && isatty(STDIN_FILENO) == 1)
     Throw(
         "mic: standard input is a terminal, expected audio through a pipe: arecord -f S16_LE -r 16000 | earshot mic -");
-  if (arguments.rate < 0 || arguments.channels < 0)
-    Throw("mic: --rate {} --channels {}: expected more than 0", arguments.rate, arguments.channels);
   arguments.latency.Validate();
   if (!(arguments.duration_s >= 0)) Throw("--duration {}: expected seconds, more than 0", arguments.duration_s);
   if (is_pipe && !arguments.sample_format.empty()) ParsePcmFormat(arguments.sample_format);
@@ -112,8 +110,10 @@ void AddMic(CLI::App& app) {
       ->type_name("NAME");
   command->add_flag("--list-devices", arguments->list_devices, "the microphones there are; * is the system's");
   command->add_option("--rate", arguments->rate, "Hz to record at, or of raw PCM [the device's own; 16000]")
+      ->check(CLI::PositiveNumber)
       ->type_name("HZ");
   command->add_option("--channels", arguments->channels, "channels to record, or of raw PCM; their mean is heard [1]")
+      ->check(CLI::PositiveNumber)
       ->type_name("N");
   command->add_option("--sample-format", arguments->sample_format, "of raw PCM: s16le or f32le [s16le]")
       ->type_name("NAME");

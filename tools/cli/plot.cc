@@ -1,7 +1,9 @@
 // earshot plot: a recording as the model sees it: wave, words, spectrogram, gate and attention.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,15 +25,15 @@ constexpr double kLongest_s = 3600;
 
 struct PlotArguments {
   std::string model, file, output, device = "auto";
-  int layer = 0;  // 0: the last
-  double offset_s = 0, duration_s = -1;
+  std::optional<int> layer;  // the last
+  double offset_s = 0;
+  std::optional<double> duration_s;
 };
 
 std::vector<float> ReadSamples(const PlotArguments& arguments, int sample_rate) {
-  const bool limited = arguments.duration_s >= 0;
   std::vector<float> samples = ReadAudio(arguments.file, {.sample_rate = sample_rate,
                                                           .offset_s = arguments.offset_s,
-                                                          .duration_s = limited ? arguments.duration_s : kLongest_s + 1,
+                                                          .duration_s = arguments.duration_s.value_or(kLongest_s + 1),
                                                           .allow_damaged = true});
   if (static_cast<double>(samples.size()) > kLongest_s * sample_rate)
     Throw("{}: is longer than an hour; plot a part of it with --offset and --duration", arguments.file);
@@ -82,8 +84,12 @@ void RunPlot(const PlotArguments& arguments) {
     Throw("--output {}: expected a name that ends in .svg or .png", arguments.output);
   const auto model = LoadModel({.folder = arguments.model, .device = arguments.device, .precision = "float"});
   const int layers = model->config().encoder.num_layers;
-  if (arguments.layer < 0 || arguments.layer > layers)
-    Throw("--layer {}: the encoder has the layers 1 to {}", arguments.layer, layers);
+  const int layer = arguments.layer.value_or(layers);
+  if (layer < 1 || layer > layers) Throw("--layer {}: the encoder has the layers 1 to {}", layer, layers);
+  if (!(arguments.offset_s >= 0 && std::isfinite(arguments.offset_s)))
+    Throw("--offset {}: expected seconds, 0 or more", arguments.offset_s);
+  if (arguments.duration_s && !(*arguments.duration_s > 0 && std::isfinite(*arguments.duration_s)))
+    Throw("--duration {}: expected seconds, more than 0", *arguments.duration_s);
   RecordingPlot plot;
   plot.title = arguments.file;
   plot.sample_rate = model->sample_rate();
@@ -92,7 +98,7 @@ void RunPlot(const PlotArguments& arguments) {
   plot.encoder_frame_s = model->encoder_frame_s();
   AddSpectrogram(*model, plot);
   AddWordsAndGate(model, plot);
-  AddAttention(*model, arguments.layer == 0 ? layers : arguments.layer, plot);
+  AddAttention(*model, layer, plot);
   DrawRecording(plot, arguments.output);
 }
 
