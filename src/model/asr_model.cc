@@ -47,6 +47,9 @@ std::shared_ptr<AsrModel> AsrModel::Load(const std::string& folder, torch::Devic
   if (!fs::is_directory(path, error))
     Throw("{}: no such model folder; expected a folder with {}, {} and {}", folder, kConfigFile, kWeightsFile,
           kTokenizerFile);
+  if (fs::exists(path / "checkpoints", error) && !fs::exists(path / kWeightsFile, error))
+    Throw("{}: is the folder of a training; its model is {}, which is there once an epoch was evaluated", folder,
+          (path / "model").string());
   for (const char* file : {kConfigFile, kWeightsFile, kTokenizerFile}) {
     if (!fs::exists(path / file, error))
       Throw("{}: is missing; a model folder holds {}, {} and {}", (path / file).string(), kConfigFile, kWeightsFile,

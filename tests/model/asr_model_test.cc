@@ -204,6 +204,9 @@ TEST_F(AsrModelTest, FoldersThatAreNotWholeAreNamed) {
     std::filesystem::remove(folder + "/" + file);
     EXPECT_THAT(load(), HasSubstr(std::string(file) + ": is missing"));
   }
+  const std::string training = folder_.Path("training");
+  std::filesystem::create_directories(training + "/checkpoints");
+  EXPECT_THAT(ErrorOf([&] { AsrModel::Load(training, torch::kCPU); }), HasSubstr("training/model"));
   for (const char* file : {"config.yaml", "model.safetensors", "tokenizer.model"}) {
     Make(TinyConfig())->Save(folder);
     WriteFileAtomically(folder + "/" + file, "{[ nonsense");

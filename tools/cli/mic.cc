@@ -110,10 +110,10 @@ void AddMic(CLI::App& app) {
       ->type_name("NAME");
   command->add_flag("--list-devices", arguments->list_devices, "the microphones there are; * is the system's");
   command->add_option("--rate", arguments->rate, "Hz to record at, or of raw PCM [the device's own; 16000]")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1000000))
       ->type_name("HZ");
   command->add_option("--channels", arguments->channels, "channels to record, or of raw PCM; their mean is heard [1]")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1024))
       ->type_name("N");
   command->add_option("--sample-format", arguments->sample_format, "of raw PCM: s16le or f32le [s16le]")
       ->type_name("NAME");

@@ -77,6 +77,8 @@ void AddAttention(const AsrModel& model, int layer, RecordingPlot& plot) {
   const torch::Tensor plain = map[0].to(torch::kCPU, torch::kFloat).contiguous();  // (T', T')
   plot.attention.assign(plain.data_ptr<float>(), plain.data_ptr<float>() + plain.numel());
   plot.attention_frames = static_cast<int>(plain.size(0));
+  plot.attention_layer = layer;
+  LogInfo("attention of block {}: {}", layer, encoder.pattern().ToString());
 }
 
 void RunPlot(const PlotArguments& arguments) {

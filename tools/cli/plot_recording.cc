@@ -1,5 +1,7 @@
 #include "tools/cli/plot_recording.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -196,7 +198,7 @@ class RecordingSheet {
              {.high = duration_s_, .label = std::string("attending frame ") + TimeUnit(), .is_time = true});
     panel.Draw(map);
     panel.Axes();
-    panel.ColorBar(map, "attention weight");
+    panel.ColorBar(map, fmt::format("attention weight, block {}", plot_.attention_layer));
   }
 
   const RecordingPlot& plot_;

@@ -33,7 +33,7 @@ struct RecordingPlot {
   // (T', T') row by row: how much the frame of the row attends to that of the column; the mean over the heads
   // of one layer.
   std::vector<float> attention;
-  int attention_frames = 0;
+  int attention_frames = 0, attention_layer = 0;
   // Written under the wave where there is room for them; of a long recording none are.
   std::vector<Word> words;
 };
