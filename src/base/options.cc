@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 #include "src/base/error.h"
@@ -31,8 +33,12 @@ class YamlReader : public OptionVisitor {
   void RejectUnknown() {
     const Level& level = levels_.back();
     if (!level.node.IsMap()) return;
+    std::vector<std::string> seen;
     for (const auto& entry : level.node) {
       const auto key = entry.first.as<std::string>();
+      if (std::find(seen.begin(), seen.end(), key) != seen.end())
+        Throw("{}: '{}' is given twice", Where(entry.first), Joined(level.path, key));
+      seen.push_back(key);
       bool known = false;
       for (const std::string& k : level.known) known = known || k == key;
       if (!known)
@@ -104,6 +110,9 @@ class YamlReader : public OptionVisitor {
     try {
       if (!node.IsScalar()) throw YAML::Exception(node.Mark(), "");
       value = node.as<T>();
+      if constexpr (std::is_floating_point_v<T>) {
+        if (!std::isfinite(value)) throw YAML::Exception(node.Mark(), "");
+      }
     } catch (const YAML::Exception&) {
       Throw("{}: '{}' is '{}', expected {}", Where(node), Path(key), Text(node), expected);
     }

@@ -113,7 +113,7 @@ void TrainTokenizer(const TokenizerOptions& options, const std::vector<std::stri
   const int smallest = SmallestVocab(options, sentences);
   const bool subwords = options.type == TokenizerType::kBpe || options.type == TokenizerType::kUnigram;
   int vocab_size = options.vocab_size;
-  if (subwords && vocab_size < smallest)
+  if ((subwords || options.type == TokenizerType::kChar) && vocab_size < smallest)
     Throw("vocab_size is {}, but the texts have {} characters and special tokens; set it to {} or more", vocab_size,
           smallest, smallest);
 

@@ -38,6 +38,26 @@ bool UseBFloat16(Precision precision, torch::Device device) {
   return device.is_cuda() || __builtin_cpu_supports("avx512bf16");
 }
 
+// What a tokenizer of other texts lacks is trained as <unk>, and recognised as nothing.
+void RequireKnownTexts(const std::string& tokenizer_bytes, const std::vector<Utterance>& utterances) {
+  const Tokenizer tokenizer = Tokenizer::FromBytes(tokenizer_bytes, "tokenizer.model");
+  int64_t tokens = 0, unknown = 0;
+  const Utterance* first = nullptr;
+  for (const Utterance& utterance : utterances) {
+    const std::vector<int> ids = tokenizer.Encode(utterance.text);
+    const auto missing = std::count(ids.begin(), ids.end(), tokenizer.unk_id());
+    if (missing > 0 && !first) first = &utterance;
+    tokens += static_cast<int64_t>(ids.size());
+    unknown += missing;
+  }
+  if (!first) return;
+  const std::string what = fmt::format("{} of {} tokens of data.train are unknown to the tokenizer, {} first: '{}'",
+                                       unknown, tokens, first->id, first->text);
+  if (2 * unknown >= tokens)  // the marks of words are always known
+    Throw("{}; are the letters of another case (data.normalize), or the tokenizer of another corpus?", what);
+  LogWarning("{}", what);
+}
+
 // What a run may go on with otherwise than it began: how it is trained, and what of the model is no part of the
 // network.
 bool MayChange(const std::string& key) {
@@ -68,7 +88,9 @@ void RequireSameNetwork(const std::string& path, const Recipe& recipe) {
   }
 }
 
-std::string EpochName(int64_t epoch) { return fmt::format("epoch-{:05}", epoch); }
+constexpr const char* kEpochPrefix = "epoch-";
+
+std::string EpochName(int64_t epoch) { return fmt::format("{}{:05}", kEpochPrefix, epoch); }
 
 }  // namespace
 
@@ -121,6 +143,7 @@ class Trainer::Impl {
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<EventWriter> events_;
   RunState state_;
+  int64_t skipped_in_a_row_ = 0;
   double last_lr_ = 0;
 };
 
@@ -146,6 +169,7 @@ Trainer::Impl::Impl(const Recipe& recipe, const std::string& folder, const std::
 
 void Trainer::Impl::MakeModel() {
   const std::string tokenizer = MakeTokenizer(recipe_, data_.train, Path("tokenizer.model"));
+  RequireKnownTexts(tokenizer, data_.train);
   torch::manual_seed(static_cast<uint64_t>(recipe_.train.seed));
   GlobalCmvn cmvn;
   std::shared_ptr<AsrModel> origin;
@@ -222,6 +246,12 @@ void Trainer::Impl::Resume() {
   }
   optimizer_->Load(checkpoint->tensors, checkpoint->path);
   average_->Load(checkpoint->tensors, checkpoint->path);
+  if (state_.sampler.position > loader_->sampler().NumBatches())
+    Throw(
+        "{}: stands at batch {} of an epoch that has {} now: data.train or data.sampler is another one; set it back, "
+        "or "
+        "train in another folder",
+        checkpoint->path, state_.sampler.position, loader_->sampler().NumBatches());
   loader_->Seek(state_.sampler);
   events_->Resume(state_.step);
   LogInfo("resumed from {}: step {} of {}", checkpoint->path, state_.step, TotalSteps());
@@ -233,6 +263,13 @@ void Trainer::Impl::Save() {
   optimizer_->Save(tensors);
   average_->Save(tensors);
   SaveCheckpoint(Path("checkpoints"), state_, tensors, recipe_.train.keep_checkpoints);
+  std::error_code error;
+  std::vector<fs::path> forgotten;
+  for (const auto& entry : fs::directory_iterator(Path("models"), error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kEpochPrefix) && !state_.evaluated.contains(name)) forgotten.push_back(entry.path());
+  }
+  for (const fs::path& folder : forgotten) fs::remove_all(folder, error);
 }
 
 int64_t Trainer::Impl::TotalSteps() const {
@@ -274,12 +311,16 @@ void Trainer::Impl::Step(const std::vector<Batch>& batches, Progress& progress) 
     LogWarning("step {}: the loss or its gradient is not a number, the step is skipped; utterances: {}", step,
                fmt::join(ids, " "));
     // A weight that is not a number never recovers: all steps to come would be skipped.
-    if (state_.skipped_steps > 100 && state_.skipped_steps * 2 > state_.step) {
-      Throw("{} of {} steps gave no finite loss; lower train.schedule.peak_lr or look at the utterances named in {}",
-            state_.skipped_steps, state_.step, Path("train.log"));
+    const bool of_all = state_.skipped_steps > 100 && state_.skipped_steps * 2 > state_.step;
+    if (++skipped_in_a_row_ > 100 || of_all) {
+      Throw(
+          "{} of {} steps gave no finite loss, {} of them one after the other at the end; lower train.schedule.peak_lr "
+          "or look at the utterances named in {}",
+          state_.skipped_steps, state_.step, skipped_in_a_row_, Path("train.log"));
     }
     return;
   }
+  skipped_in_a_row_ = 0;
   if (o.clip_norm > 0 && norm > o.clip_norm) {
     for (torch::Tensor& g : gradients) g.mul_(o.clip_norm / norm);
   }
@@ -326,6 +367,12 @@ void Trainer::Impl::EvaluateEpoch(nlohmann::json& line) {
     at::set_num_threads(threads * num_workers_);
     const Evaluation evaluation =
         Evaluate(model, data_.dev, {.normalize = recipe_.data.normalize, .workers = num_workers_});
+    if (evaluation.utterances.empty())
+      Throw("data.dev: none of the {} utterances can be recognised: {}: {}", data_.dev.size(),
+            evaluation.skipped.front().id, evaluation.skipped.front().reason);
+    if (!evaluation.skipped.empty())
+      LogWarning("data.dev: {} of {} utterances are left out, {} first: {}", evaluation.skipped.size(),
+                 data_.dev.size(), evaluation.skipped.front().id, evaluation.skipped.front().reason);
     rate = evaluation.words.Rate();
     line["dev_wer"] = 100 * rate;
     events_->Scalar("dev/wer", state_.step, 100 * rate);
@@ -352,11 +399,9 @@ void Trainer::Impl::EvaluateEpoch(nlohmann::json& line) {
   // Without dev, the newest counts as the best.
   state_.evaluated[name] = data_.dev.empty() ? -static_cast<double>(state_.sampler.epoch) : rate;
   while (state_.evaluated.size() > static_cast<size_t>(recipe_.train.average_best)) {
-    // Of equals the older one goes.
+    // Of equals the older one goes; from the folder once the checkpoint knows nothing of it either.
     const auto worst = std::max_element(state_.evaluated.begin(), state_.evaluated.end(),
                                         [](const auto& a, const auto& b) { return a.second < b.second; });
-    std::error_code error;
-    fs::remove_all(Path("models/" + worst->first), error);
     state_.evaluated.erase(worst);
   }
 }

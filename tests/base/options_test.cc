@@ -101,6 +101,9 @@ TEST(OptionsTest, AWrongTypeSaysWhatWasExpected) {
   EXPECT_THAT(ErrorOf("colour: gren"), HasSubstr("did you mean 'green'"));
   EXPECT_THAT(ErrorOf("[1, 2]"), HasSubstr("a list"));
   EXPECT_THAT(ErrorOf("flag: [1"), HasSubstr("not YAML"));
+  EXPECT_THAT(ErrorOf("layers: [a, 2]"), HasSubstr("'[a, ...]'"));
+  EXPECT_THAT(ErrorOf("flag: true\ninner:\n  count: 1\ninner:\n  count: 2\n"),
+              AllOf(HasSubstr("file.yaml:4"), HasSubstr("'inner' is given twice")));
 }
 
 TEST(OptionsTest, ASetThatIsNoAssignmentIsAnError) {

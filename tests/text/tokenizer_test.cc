@@ -60,6 +60,8 @@ TEST_F(TokenizerTest, EveryTypeRoundTripsItsTexts) {
 TEST_F(TokenizerTest, SizesOfTheTypes) {
   // 17 letters, the space, three special tokens.
   EXPECT_EQ(Train({.type = TokenizerType::kChar, .vocab_size = 1000}).Size(), 21);
+  EXPECT_EQ(Train({.type = TokenizerType::kChar, .vocab_size = 21}).Size(), 21);
+  EXPECT_THROW(Train({.type = TokenizerType::kChar, .vocab_size = 20}), Error);
   EXPECT_EQ(Train({.type = TokenizerType::kBpe, .vocab_size = 30}).Size(), 30);
   EXPECT_EQ(Train({.type = TokenizerType::kChar}).Encode("YES NO").size(), 7U);
   const Tokenizer words = Train({.type = TokenizerType::kWord, .vocab_size = 1000});

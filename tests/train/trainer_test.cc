@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <set>
+#include <utility>
 
 #include "src/audio/audio_reader.h"
 #include "src/audio/wav_writer.h"
@@ -357,6 +358,36 @@ TEST_F(TrainerTest, AStoppedRunSavesAndGoesOn) {
   recipe.model.encoder.dropout = 0.2;
   recipe.model.encoder.gate.attention_threshold = 0.2;
   EXPECT_EQ(error(recipe), "none");
+}
+
+TEST_F(TrainerTest, WhatWouldBeLearntOrMeasuredWronglyIsRefused) {
+  const auto error = [&](const Recipe& recipe, const std::string& name) -> std::string {
+    try {
+      Train(recipe, name);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "none";
+  };
+  Recipe recipe = MakeRecipe();
+  recipe.train.epochs = 1;
+  ASSERT_EQ(error(recipe, "known"), "none");
+  // Nothing of dev can be read.
+  const std::vector<Utterance> good = std::exchange(utterances_, {});
+  utterances_.push_back({.id = "missing", .audio_path = folder_.Path("nowhere.wav"), .text = "ab"});
+  recipe.data.dev = folder_.Path("dev.jsonl");
+  WriteManifest(recipe.data.dev, utterances_);
+  EXPECT_THAT(error(recipe, "deaf"), HasSubstr("none of the 1 utterances can be recognised: missing"));
+  recipe.data.dev = "";
+  // Every letter of these texts is unknown to that tokenizer.
+  recipe.tokenizer_model = folder_.Path("known/tokenizer.model");
+  utterances_ = good;
+  for (Utterance& utterance : utterances_) {
+    for (char& c : utterance.text) c = static_cast<char>(std::toupper(c));
+  }
+  recipe.data.train = folder_.Path("upper.jsonl");
+  WriteManifest(recipe.data.train, utterances_);
+  EXPECT_THAT(error(recipe, "unknown"), HasSubstr("unknown to the tokenizer"));
 }
 
 // The line of an epoch is that of its steps, wherever the run stops.

@@ -1,5 +1,6 @@
 // earshot align: where each word of known texts is spoken, by forced CTC alignment.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -36,8 +37,10 @@ std::vector<Word> AlignUtterance(const AsrModel& model, const Utterance& utteran
   if (frames == 0) Throw("{}: shorter than a frame", utterance.audio_path);
   const torch::Tensor input = torch::from_blob(features.data(), {1, frames, dim}).to(model.device());
   const CtcOutput output = model.network().forward(input, torch::tensor({frames}, torch::kInt64));
-  const auto aligned =
-      AlignCtc(output.log_probs[0], model.tokenizer().Encode(utterance.text), model.tokenizer().blank_id());
+  const std::vector<int> tokens = model.tokenizer().Encode(utterance.text);
+  if (std::find(tokens.begin(), tokens.end(), model.tokenizer().unk_id()) != tokens.end())
+    Throw("'{}' holds what the model has no token for; is it of another case?", utterance.text);
+  const auto aligned = AlignCtc(output.log_probs[0], tokens, model.tokenizer().blank_id());
   if (!aligned) Throw("{}: the text has more tokens than the encoder gives frames", utterance.audio_path);
   std::vector<Word> words = AlignedWords(*aligned, model.tokenizer(), model.encoder_frame_s());
   WidenWords(words, static_cast<double>(samples.size()) / model.sample_rate(), arguments.extend_s);
