@@ -35,8 +35,9 @@ class SessionTimers {
     }
   }
 
+  // Looks again now and then: room also comes without an update, where samples go to wait for their chunk.
   boost::asio::awaitable<void> WaitForRoom() {
-    room_.expires_at(boost::asio::steady_timer::time_point::max());
+    room_.expires_after(std::chrono::milliseconds(50));
     boost::system::error_code error;
     co_await room_.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, error));
   }

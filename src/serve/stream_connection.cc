@@ -54,6 +54,7 @@ bool StreamConnection::OpenStream(const StreamOptions& options) {
   if (!slot_) return false;
   channel_ = std::make_unique<UpdateChannel<StreamUpdate>>(post_, [this](StreamUpdate update) {
     const auto self = shared_from_this();
+    OnActivity();  // the model's: a client that waits for it is not idle
     Tell([&](StreamProtocol& p) { p.OnUpdate(std::move(update)); });
     OnProgress();
   });
@@ -99,9 +100,9 @@ void StreamConnection::OnWritten() {
 
 void StreamConnection::Close(CloseCode code, const std::string& reason) {
   if (closing() || ended_) return;
+  OnActivity();
   close_code_ = code;
   close_reason_ = reason;
-  OnActivity();
   // Whoever waits for room or for time is to see it; and the stream is of no more use.
   post_([weak = weak_from_this()] {
     const auto self = weak.lock();
@@ -134,6 +135,7 @@ StreamConnection::Clock::time_point StreamConnection::Deadline() const {
 
 void StreamConnection::OnDeadline() {
   if (closing()) return Drop();
+  if (!MayRead()) return OnActivity();  // it is the model that is behind
   if (writing_) {
     ++context_->metrics.slow_readers;
     return Drop();

@@ -60,7 +60,10 @@ class StreamConnection : public StreamHost,
   void OnWritten();
   // Ends without a goodbye: the other side is gone, or does not listen.
   void Drop();
-  void OnActivity() { last_activity_ = Clock::now(); }
+  // What comes behind a Close does not put off the end.
+  void OnActivity() {
+    if (!closing()) last_activity_ = Clock::now();
+  }
   // The transport is done: nothing is called any more.
   void End();
 

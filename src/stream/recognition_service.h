@@ -60,8 +60,9 @@ class LiveStream {
   virtual ~LiveStream() = default;
   // samples: (S) at StreamOptions::sample_rate, in [-1, 1]; NaN and infinity count as 0. Copies them and returns.
   virtual void AcceptWaveform(std::span<const float> samples) = 0;
-  // Seconds of audio that wait for the network. Whoever reads from a network stops above some limit and goes on when an
-  // update comes: there is one for each chunk that was computed.
+  // Seconds of audio that the network could compute and has not: what waits for the rest of its chunk, or is looked
+  // ahead at, is not among them. Whoever reads from a network stops above some limit and looks again when an update
+  // comes, one for each chunk that was computed, and now and then.
   virtual double queued_s() const = 0;
   // Makes all that was received so far final; the stream goes on. Answered by an update with `committed`.
   virtual void Commit() = 0;

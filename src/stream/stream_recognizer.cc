@@ -95,6 +95,10 @@ int64_t StreamRecognizer::ReadyFrames() const {
   return chunks == 0 ? 0 : encoder.FeaturesFor(chunks * chunk_ + right_);
 }
 
+double StreamRecognizer::ready_s() const {
+  return 1e-3 * model_->config().features.fbank.frame_shift_ms * static_cast<double>(ReadyFrames() - given_);
+}
+
 bool StreamRecognizer::Ready() const { return !computed_all_ && (ReadyFrames() > given_ || input_finished_); }
 
 EncoderStep StreamRecognizer::Next() {
@@ -121,36 +125,40 @@ double StreamRecognizer::TimeOf(double encoder_s) const {
   return std::clamp(begin_s_ + encoder_s - edge_s, begin_s_, received_s());
 }
 
-void StreamRecognizer::AcceptGate(const torch::Tensor& gate, int64_t frames) {
-  const torch::Tensor values = gate.to(at::kCPU, at::kFloat).contiguous();
+// Of the next frame.
+void StreamRecognizer::AcceptGate(float gate) {
+  quiet_ = gate < kSpeech ? quiet_ + 1 : 0;
   const auto edge = static_cast<int64_t>(model_->config().edge_padding_frames);
-  for (int64_t t = 0; t < frames; ++t) {
-    const float g = values.data_ptr<float>()[t];
-    quiet_ = g < kSpeech ? quiet_ + 1 : 0;
-    const double start_s = begin_s_ + static_cast<double>(frames_ + t - edge) * frame_s_;
-    if (frames_ + t < edge || start_s >= received_s()) continue;  // of the padding
-    if (update_.gate.empty()) update_.gate_start_s = start_s;
-    update_.gate.push_back(g);
+  const double start_s = begin_s_ + static_cast<double>(frames_ - edge) * frame_s_;
+  if (frames_ < edge || start_s >= received_s()) return;  // of the padding
+  if (update_.gate.empty()) update_.gate_start_s = start_s;
+  update_.gate.push_back(gate);
+}
+
+// (1, V). What is silence and where a segment ends is asked of every frame, so that neither depends on how many are
+// computed at a time.
+void StreamRecognizer::AcceptFrame(const torch::Tensor& log_probs) {
+  decoder_->Accept(log_probs);
+  ++frames_;
+  const int64_t silent = gated_ ? std::min(quiet_, decoder_->trailing_blanks()) : decoder_->trailing_blanks();
+  const double now_s = TimeOf(static_cast<double>(frames_) * frame_s_);
+  const bool speech = static_cast<double>(silent) * frame_s_ < kHangover_s && (speech_ || silent == 0);
+  if (speech != speech_) {
+    speech_since_s_ = speech ? now_s : std::max(0.0, now_s - static_cast<double>(silent) * frame_s_);
+    speech_ = speech;
   }
+  if (!endpoint_.Accept({.frames = 1, .silent_frames = silent, .spoke = !decoder_->words().empty()})) return;
+  FinishSegment();
+  endpoint_.Reset();
 }
 
 void StreamRecognizer::Accept(const CtcOutput& output) {
-  const int64_t frames = output.log_probs.size(1);
-  if (frames > 0) {
-    decoder_->Accept(output.log_probs[0]);
-    if (output.gate.defined()) AcceptGate(output.gate[0], frames);
-    frames_ += frames;
-    const int64_t silent = gated_ ? std::min(quiet_, decoder_->trailing_blanks()) : decoder_->trailing_blanks();
-    const double now_s = TimeOf(static_cast<double>(frames_) * frame_s_);
-    const bool speech = static_cast<double>(silent) * frame_s_ < kHangover_s && (speech_ || silent == 0);
-    if (speech != speech_) {
-      speech_since_s_ = speech ? now_s : std::max(0.0, now_s - static_cast<double>(silent) * frame_s_);
-      speech_ = speech;
-    }
-    if (endpoint_.Accept({.frames = frames, .silent_frames = silent, .spoke = !decoder_->words().empty()})) {
-      FinishSegment();
-      endpoint_.Reset();
-    }
+  const torch::Tensor log_probs = output.log_probs[0].to(at::kCPU, at::kFloat);  // (t, V)
+  torch::Tensor gate;                                                            // (t)
+  if (output.gate.defined()) gate = output.gate[0].to(at::kCPU, at::kFloat).contiguous();
+  for (int64_t t = 0; t < log_probs.size(0); ++t) {
+    if (gate.defined()) AcceptGate(gate.data_ptr<float>()[t]);
+    AcceptFrame(log_probs.narrow(0, t, 1));
   }
   if (computed_all_) FinishSegment();
 }

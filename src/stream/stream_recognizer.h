@@ -63,12 +63,15 @@ class StreamRecognizer {
   // Whether everything that came before InputFinished is final.
   bool finished() const { return input_finished_ && computed_all_; }
   double received_s() const;
+  // Seconds that Next would give to the network now. What waits for a whole chunk is not among them.
+  double ready_s() const;
 
  private:
   void Begin();
   void Feed(std::span<const float> samples);  // at the model's rate
   int64_t ReadyFrames() const;                // features up to the end of the last whole chunk
-  void AcceptGate(const torch::Tensor& gate, int64_t frames);
+  void AcceptGate(float gate);
+  void AcceptFrame(const torch::Tensor& log_probs);
   void FinishSegment();
   double TimeOf(double encoder_s) const;
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <iterator>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -41,8 +42,9 @@ struct Item {
 struct Shared {
   std::mutex mutex;
   std::deque<Item> items;  // not taken yet
-  double queued_s = 0;     // of the samples that were not fed yet: what waits for a chunk or looks ahead is none
+  double queued_s = 0;     // of what could be computed and was not: what waits for a chunk or looks ahead is none
   bool closed = false;     // the handle is gone
+  bool counted = true;     // among the streams that are open; the scheduler's mutex guards it
 };
 
 // A stream as the scheduler's thread sees it.
@@ -111,6 +113,12 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
     return shared;
   }
 
+  // A stream makes room for another one as soon as its handle is gone, or it has ended.
+  void Leave(Shared& shared) {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(shared.counted, false)) --open_;
+  }
+
   void Wake() {
     {
       const std::lock_guard lock(mutex_);
@@ -174,7 +182,10 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
     }
     if (!ready.empty()) Step(ready);
     const double compute_s = std::chrono::duration<double>(Clock::now() - start).count();
-    for (Running* stream : busy) Tell(*stream, compute_s / static_cast<double>(busy.size()));
+    for (Running* stream : busy) {
+      CountQueued(*stream);
+      Tell(*stream, compute_s / static_cast<double>(busy.size()));
+    }
     Forget(streams);
     double queued_s = 0;
     for (const auto& stream : streams) {
@@ -193,13 +204,21 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
     stream.shared->items.clear();
   }
 
+  static void CountQueued(const Running& stream) {
+    const auto seconds = [](const std::deque<Item>& items) {
+      return std::accumulate(items.begin(), items.end(), 0.0,
+                             [](double sum, const Item& item) { return sum + item.seconds; });
+    };
+    const double here_s = stream.done ? 0 : std::max(0.0, stream.recognizer->ready_s()) + seconds(stream.items);
+    const std::lock_guard lock(stream.shared->mutex);
+    stream.shared->queued_s = here_s + seconds(stream.shared->items);
+  }
+
   void Forget(std::vector<std::unique_ptr<Running>>& streams) {
-    const auto gone = std::remove_if(streams.begin(), streams.end(), [](const auto& s) { return s->done; });
-    if (gone == streams.end()) return;
-    const auto count = streams.end() - gone;
-    streams.erase(gone, streams.end());
-    const std::lock_guard lock(mutex_);
-    open_ -= static_cast<int>(count);
+    for (const auto& stream : streams) {
+      if (stream->done) Leave(*stream->shared);
+    }
+    std::erase_if(streams, [](const auto& stream) { return stream->done; });
   }
 
   // Side by side, each on one core.
@@ -228,10 +247,6 @@ class StreamScheduler::Impl : public std::enable_shared_from_this<Impl> {
         case ItemKind::kSamples:
           recognizer.AcceptWaveform(item.samples);
           stream.arrival = item.arrival;
-          {
-            const std::lock_guard lock(stream.shared->mutex);
-            stream.shared->queued_s = std::max(0.0, stream.shared->queued_s - item.seconds);
-          }
           break;
         case ItemKind::kClear:
           recognizer.Clear();
@@ -342,14 +357,16 @@ namespace {
 
 class Handle : public LiveStream {
  public:
-  Handle(std::shared_ptr<Shared> shared, std::function<void()> wake, double sample_rate)
-      : shared_(std::move(shared)), wake_(std::move(wake)), sample_rate_(sample_rate) {}
+  Handle(std::shared_ptr<Shared> shared, std::function<void()> wake, std::function<void(Shared&)> leave,
+         double sample_rate)
+      : shared_(std::move(shared)), wake_(std::move(wake)), leave_(std::move(leave)), sample_rate_(sample_rate) {}
   ~Handle() override {
     {
       const std::lock_guard lock(shared_->mutex);
       shared_->closed = true;
       shared_->items.clear();
     }
+    leave_(*shared_);
     wake_();
   }
 
@@ -392,6 +409,7 @@ class Handle : public LiveStream {
 
   std::shared_ptr<Shared> shared_;
   std::function<void()> wake_;
+  std::function<void(Shared&)> leave_;
   double sample_rate_;
 };
 
@@ -409,7 +427,8 @@ std::unique_ptr<LiveStream> StreamScheduler::Open(const StreamRecognizerOptions&
   std::shared_ptr<Shared> shared = impl_->Open(options, std::move(listener));
   if (!shared) return nullptr;
   return std::make_unique<Handle>(
-      std::move(shared), [impl = impl_] { impl->Wake(); }, options.sample_rate);
+      std::move(shared), [impl = impl_] { impl->Wake(); }, [impl = impl_](Shared& left) { impl->Leave(left); },
+      options.sample_rate);
 }
 
 void StreamScheduler::AddStats(ServiceStats& stats) const { impl_->AddStats(stats); }

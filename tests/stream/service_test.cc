@@ -146,6 +146,32 @@ TEST(RecognitionService, StreamsSideBySideHearWhatEachHearsAlone) {
   EXPECT_GT(stats.audio_s_total, 12);
 }
 
+// What was said when does not depend on the messages that it came in.
+TEST(RecognitionService, SegmentsAreThoseOfTheSoundNotOfItsPieces) {
+  // A segment ends as soon as a second of it is over.
+  ServiceOptions options;
+  options.latency.latency_ms = kLatency_ms;
+  options.endpoint.longest.min_trailing_silence_s = 0;
+  options.endpoint.longest.min_utterance_s = 1;
+  const auto service = MakeRecognitionService(Model(), options);
+  const std::vector<float> samples = Babble(13, 16000, 7);
+  const auto segments = [&](bool at_once) {
+    Collected collected;
+    const auto stream = service->OpenStream({}, collected.Listener());
+    at_once ? stream->AcceptWaveform(samples) : Push(*stream, samples, 1);
+    stream->InputFinished();
+    EXPECT_TRUE(collected.WaitForEnd());
+    std::vector<std::string> texts;
+    for (const StreamUpdate& update : collected.updates())
+      for (const Segment& segment : update.finals)
+        texts.push_back(fmt::format("{:.2f} to {:.2f}: {}", segment.start_s, segment.end_s, segment.text));
+    return texts;
+  };
+  const std::vector<std::string> in_pieces = segments(false);
+  EXPECT_GT(in_pieces.size(), 1);
+  EXPECT_EQ(segments(true), in_pieces);
+}
+
 // Whoever waits with more until less is queued would wait for ever, were what is looked ahead at among it.
 TEST(RecognitionService, WhatIsLookedAheadAtIsNotQueued) {
   const auto model = TinyModel({.pattern = "hierarchical(chunk=8,left=8,lookahead=4,pool=2,levels=4,future=true)"});
@@ -256,6 +282,17 @@ TEST(RecognitionService, RefusesOneMoreAndTakesItWhenOneIsGone) {
   }
   EXPECT_TRUE(again);
   EXPECT_GE(service->Stats().refused_total, 1);
+}
+
+TEST(RecognitionService, APlaceIsFreeAsSoonAsAStreamIsGone) {
+  const auto service = Service(1);
+  for (int i = 0; i < 20; ++i) {
+    Collected collected;
+    auto stream = service->OpenStream({}, collected.Listener());
+    ASSERT_TRUE(stream) << i;
+    stream->AcceptWaveform(Babble(0.5, 16000, 1));
+    EXPECT_FALSE(service->OpenStream({}, collected.Listener()));
+  }
 }
 
 TEST(RecognitionService, AStreamMayGoInItsListenerAndTheServiceBeforeItsStreams) {
