@@ -248,8 +248,7 @@ void Trainer::Impl::Resume() {
   average_->Load(checkpoint->tensors, checkpoint->path);
   if (state_.sampler.position > loader_->sampler().NumBatches())
     Throw(
-        "{}: stands at batch {} of an epoch that has {} now: data.train or data.sampler is another one; set it back, "
-        "or "
+        "{}: stands at batch {} of an epoch that now has {}: data.train or data.sampler has changed; set it back, or "
         "train in another folder",
         checkpoint->path, state_.sampler.position, loader_->sampler().NumBatches());
   loader_->Seek(state_.sampler);

@@ -61,9 +61,9 @@ TEST(FeatureOptions, ErrorsNameTheKey) {
       {"mfcc.energy_floor=-1", "mfcc.energy_floor"},
   };
   for (const auto& [set, message] : kCases) {
-    FeatureOptions options;
-    ReadOptions("test", "type: mfcc", {set}, options);
     try {
+      FeatureOptions options;
+      ReadOptions("test", "type: mfcc", {set}, options);
       MakeFeatureExtractor(options);
       ADD_FAILURE() << set << ": no error";
     } catch (const Error& error) {
