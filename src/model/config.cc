@@ -65,8 +65,7 @@ void ModelConfig::Validate() const {
   if (dynamic_chunk.probability > 0 && (pattern.learned() || pattern.hierarchical()))
     Throw(
         "dynamic_chunk.probability is {}, but the pattern {} waits for whole blocks, so it has no chunks to choose; "
-        "set "
-        "it to 0",
+        "set it to 0",
         dynamic_chunk.probability, encoder.pattern);
   ctc.Validate();
   if (ctc.self_conditioning && encoder.intermediate_layers.empty()) {

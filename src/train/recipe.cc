@@ -1,9 +1,11 @@
 #include "src/train/recipe.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "src/base/atomic_file.h"
 #include "src/base/error.h"
+#include "src/base/log.h"
 
 namespace earshot {
 
@@ -128,6 +130,39 @@ Recipe LoadRecipe(const std::vector<std::string>& files, const std::vector<std::
   ReadOptions("--set", "", sets, recipe);
   recipe.Validate();
   return recipe;
+}
+
+namespace {
+
+// What a run may go on with otherwise than it began: how it is trained, and what of the model is no part of the
+// network.
+bool MayChange(const std::string& key) {
+  if (!key.starts_with("model.")) return true;
+  for (const char* free : {"dropout", "layer_drop", "dynamic_chunk.", "encoder.skip.", "gate.threshold",
+                           "gate.attention_threshold", "blank_penalty"}) {
+    if (key.find(free) != std::string::npos) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void RequireSameNetwork(const std::string& path, const Recipe& recipe) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return;
+  Recipe before;
+  ReadOptions(path, ReadFile(path), {}, before);
+  const auto old = ListOptions(before), now = ListOptions(recipe);
+  for (size_t i = 0; i < now.size(); ++i) {
+    const auto& [key, value] = now[i];
+    if (old[i].second == value) continue;
+    if (!MayChange(key))
+      Throw(
+          "{}: {} is '{}', and now '{}': a run goes on with the network that it began with; set it back, or train in "
+          "another folder (init_from takes over weights)",
+          path, key, old[i].second, value);
+    LogInfo("goes on with {} '{}', which was '{}'", key, value, old[i].second);
+  }
 }
 
 }  // namespace earshot

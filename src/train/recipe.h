@@ -95,4 +95,7 @@ struct Recipe {
 // files: each over the ones before it; sets: "a.b=value" on top of all.
 Recipe LoadRecipe(const std::vector<std::string>& files, const std::vector<std::string>& sets);
 
+// Throws Error where the network is not that of the recipe at `path`, with which the run began; says what else differs.
+void RequireSameNetwork(const std::string& path, const Recipe& recipe);
+
 }  // namespace earshot

@@ -38,56 +38,6 @@ bool UseBFloat16(Precision precision, torch::Device device) {
   return device.is_cuda() || __builtin_cpu_supports("avx512bf16");
 }
 
-// What a tokenizer of other texts lacks is trained as <unk>, and recognised as nothing.
-void RequireKnownTexts(const std::string& tokenizer_bytes, const std::vector<Utterance>& utterances) {
-  const Tokenizer tokenizer = Tokenizer::FromBytes(tokenizer_bytes, "tokenizer.model");
-  int64_t tokens = 0, unknown = 0;
-  const Utterance* first = nullptr;
-  for (const Utterance& utterance : utterances) {
-    const std::vector<int> ids = tokenizer.Encode(utterance.text);
-    const auto missing = std::count(ids.begin(), ids.end(), tokenizer.unk_id());
-    if (missing > 0 && !first) first = &utterance;
-    tokens += static_cast<int64_t>(ids.size());
-    unknown += missing;
-  }
-  if (!first) return;
-  const std::string what = fmt::format("{} of {} tokens of data.train are unknown to the tokenizer, {} first: '{}'",
-                                       unknown, tokens, first->id, first->text);
-  if (2 * unknown >= tokens)  // the marks of words are always known
-    Throw("{}; are the letters of another case (data.normalize), or the tokenizer of another corpus?", what);
-  LogWarning("{}", what);
-}
-
-// What a run may go on with otherwise than it began: how it is trained, and what of the model is no part of the
-// network.
-bool MayChange(const std::string& key) {
-  if (!key.starts_with("model.")) return true;
-  for (const char* free : {"dropout", "layer_drop", "dynamic_chunk.", "encoder.skip.", "gate.threshold",
-                           "gate.attention_threshold", "blank_penalty"}) {
-    if (key.find(free) != std::string::npos) return true;
-  }
-  return false;
-}
-
-// Throws where the network is not that of the recipe at `path`, with which the run began.
-void RequireSameNetwork(const std::string& path, const Recipe& recipe) {
-  std::error_code error;
-  if (!fs::exists(path, error)) return;
-  Recipe before;
-  ReadOptions(path, ReadFile(path), {}, before);
-  const auto old = ListOptions(before), now = ListOptions(recipe);
-  for (size_t i = 0; i < now.size(); ++i) {
-    const auto& [key, value] = now[i];
-    if (old[i].second == value) continue;
-    if (!MayChange(key))
-      Throw(
-          "{}: {} is '{}', and now '{}': a run goes on with the network that it began with; set it back, or train in "
-          "another folder (init_from takes over weights)",
-          path, key, old[i].second, value);
-    LogInfo("goes on with {} '{}', which was '{}'", key, value, old[i].second);
-  }
-}
-
 constexpr const char* kEpochPrefix = "epoch-";
 
 std::string EpochName(int64_t epoch) { return fmt::format("{}{:05}", kEpochPrefix, epoch); }
@@ -169,7 +119,7 @@ Trainer::Impl::Impl(const Recipe& recipe, const std::string& folder, const std::
 
 void Trainer::Impl::MakeModel() {
   const std::string tokenizer = MakeTokenizer(recipe_, data_.train, Path("tokenizer.model"));
-  RequireKnownTexts(tokenizer, data_.train);
+  RequireKnownTexts(Tokenizer::FromBytes(tokenizer, Path("tokenizer.model")), data_.train);
   torch::manual_seed(static_cast<uint64_t>(recipe_.train.seed));
   GlobalCmvn cmvn;
   std::shared_ptr<AsrModel> origin;

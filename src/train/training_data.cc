@@ -57,6 +57,24 @@ std::string MakeTokenizer(const Recipe& recipe, const std::vector<Utterance>& tr
   return ReadFile(path);
 }
 
+void RequireKnownTexts(const Tokenizer& tokenizer, const std::vector<Utterance>& utterances) {
+  int64_t tokens = 0, unknown = 0;
+  const Utterance* first = nullptr;
+  for (const Utterance& utterance : utterances) {
+    const std::vector<int> ids = tokenizer.Encode(utterance.text);
+    const auto missing = std::count(ids.begin(), ids.end(), tokenizer.unk_id());
+    if (missing > 0 && !first) first = &utterance;
+    tokens += static_cast<int64_t>(ids.size());
+    unknown += missing;
+  }
+  if (!first) return;
+  const std::string what = fmt::format("{} of {} tokens of data.train are unknown to the tokenizer, {} first: '{}'",
+                                       unknown, tokens, first->id, first->text);
+  if (2 * unknown >= tokens)  // the marks of words are always known
+    Throw("{}; are the letters of another case (data.normalize), or the tokenizer of another corpus?", what);
+  LogWarning("{}", what);
+}
+
 GlobalCmvn ComputeCmvn(const FeatureOptions& features, const std::vector<Utterance>& train, int num_threads) {
   const auto extractor = MakeFeatureExtractor(features);
   const std::vector<Utterance> sample = Sample(train, kCmvnUtterances);

@@ -23,6 +23,10 @@ TrainingData LoadTrainingData(const DataOptions& options);
 // training texts and written to path.
 std::string MakeTokenizer(const Recipe& recipe, const std::vector<Utterance>& train, const std::string& path);
 
+// What a tokenizer of other texts lacks would be trained as <unk>, and recognised as nothing: warns of it, and throws
+// Error where it is half of all tokens or more.
+void RequireKnownTexts(const Tokenizer& tokenizer, const std::vector<Utterance>& utterances);
+
 // Mean and variance over (at most 2000 of) the training utterances, without augmentation. Those that cannot be read are
 // passed over here; the loader counts them. Throws Error when none can be read.
 GlobalCmvn ComputeCmvn(const FeatureOptions& features, const std::vector<Utterance>& train, int num_threads);
